@@ -1,0 +1,3 @@
+//! Pure model of Kubernetes Services.
+#![no_std]
+extern crate alloc;
