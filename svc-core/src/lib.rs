@@ -3,6 +3,7 @@
 
 extern crate alloc;
 
+pub mod config;
 mod diagnostic;
 mod name;
 mod net;
