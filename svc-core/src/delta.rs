@@ -92,13 +92,15 @@ impl PlanDelta {
         after: Option<HealthCheck>,
     ) {
         if let (Some(former), Some(_)) = (former, before)
-            && (Some(former) != name || after.is_none()) {
-                self.health_checks.push((former.clone(), None));
-            }
+            && (Some(former) != name || after.is_none())
+        {
+            self.health_checks.push((former.clone(), None));
+        }
         if let (Some(name), Some(check)) = (name, after)
-            && (Some(name) != former || before != after) {
-                self.health_checks.push((name.clone(), Some(check)));
-            }
+            && (Some(name) != former || before != after)
+        {
+            self.health_checks.push((name.clone(), Some(check)));
+        }
     }
 
     /// Brings the changes into the order of names.

@@ -15,7 +15,9 @@ mod node_plan;
 pub mod object;
 mod plan;
 mod planner;
+mod reconciler;
 mod route;
+mod ruleset;
 pub mod select;
 mod service_plan;
 mod state;
@@ -36,5 +38,7 @@ pub use plan::{
     address_text,
 };
 pub use planner::Planner;
+pub use reconciler::{Action, Drift, Failure, Reconciler};
 pub use route::{Answering, Decision, Flow, Reason, Target, Verdict};
+pub use ruleset::{Base, Edit, EditGroup, Fragment, Render, Ruleset, Transaction};
 pub use state::{Changes, ClusterState, Event, NodeChange, ServiceId, WatchEvent};

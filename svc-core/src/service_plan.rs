@@ -53,9 +53,10 @@ pub(crate) fn plan_ports(
             protocol: port.protocol,
         };
         if let Some(plan) = plan_port(inputs, node, family, index, port)
-            && planned.iter().all(|(other, _)| *other != name) {
-                planned.push((name, Arc::new(plan)));
-            }
+            && planned.iter().all(|(other, _)| *other != name)
+        {
+            planned.push((name, Arc::new(plan)));
+        }
     }
     planned.sort_unstable_by(|(a, _), (b, _)| a.cmp(b));
     planned

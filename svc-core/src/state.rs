@@ -285,18 +285,20 @@ impl ClusterState {
     fn put_service(&mut self, service: Service, changes: &mut Changes) {
         let id = self.entry_for(&service.name);
         if let Some(entry) = self.entries.get_mut(id.0 as usize)
-            && entry.service.as_deref() != Some(&service) {
-                entry.service = Some(Arc::new(service));
-                changes.services.push(id);
-            }
+            && entry.service.as_deref() != Some(&service)
+        {
+            entry.service = Some(Arc::new(service));
+            changes.services.push(id);
+        }
     }
 
     fn remove_service(&mut self, name: &NamespacedName, changes: &mut Changes) {
         let Some(id) = self.id(name) else { return };
         if let Some(entry) = self.entries.get_mut(id.0 as usize)
-            && entry.service.take().is_some() {
-                changes.services.push(id);
-            }
+            && entry.service.take().is_some()
+        {
+            changes.services.push(id);
+        }
         self.release(id);
     }
 
