@@ -1,1 +1,3 @@
 //! nf_tables backend.
+
+pub mod rule;
