@@ -261,7 +261,7 @@ fn long_lists_are_split_and_large_batches_enlarge_the_send_buffer() {
             batch.add_element(1, &name, element, Existing::Refuse);
         }
         assert!(
-            batch.byte_len() > 400_000 && batch.messages() > 8,
+            batch.byte_len() > 320_000 && batch.messages() > 7,
             "{}",
             batch.messages()
         );

@@ -521,7 +521,7 @@ fn loads(family: Family) -> Vec<Expr> {
         },
         Expr::Jhash {
             sreg: R::R0,
-            len: 8,
+            len: 4,
             modulus: 10,
             seed: Some(9),
             offset: 3,
