@@ -1,1 +1,5 @@
 //! nf_tables backend.
+
+pub mod error;
+pub mod netlink;
+pub mod rule;
