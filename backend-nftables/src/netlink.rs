@@ -14,6 +14,8 @@ mod batch;
 mod decode;
 mod encode;
 mod socket;
+#[cfg(test)]
+mod tests;
 mod wire;
 
 pub use batch::{Batch, Existing, Place, TableId};

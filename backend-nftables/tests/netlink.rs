@@ -1,18 +1,22 @@
 //! The netlink transport against this machine's kernel, each test in a network namespace of its own.
 
+// The configured exemption covers test functions, not the helpers of a test crate.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
 #[path = "netlink/ruleset.rs"]
 mod ruleset;
 
 use std::process::Command;
 use std::thread;
 
-use backend_nftables::error::{CommitError, Errno};
+use backend_nftables::error::{CommitError, Errno, ReadError};
 use backend_nftables::netlink::{Batch, EventKind, Existing, Place, Socket, TableId};
 use backend_nftables::rule::{
     Bytes, Chain, ChainName, DataType, Element, Expr, Family, Immediate, Rule, Set, SetFlags,
     SetName, Type, Verdict,
 };
 use nix::sched::{CloneFlags, unshare};
+use nix::sys::socket::{setsockopt, sockopt};
 use ruleset::{Ruleset, table_id};
 
 #[test]
@@ -287,7 +291,10 @@ fn a_table_is_switched_in_one_transaction() {
         batch.set_table(old.clone());
         batch.delete_table(0);
         socket.commit(&batch).unwrap();
-        assert_eq!(socket.table_names(Family::Ip).unwrap(), [new.name.clone()]);
+        assert_eq!(
+            socket.table_names(Family::Ip).unwrap(),
+            std::slice::from_ref(&new.name)
+        );
         assert_eq!(socket.table(&old).unwrap(), None);
     });
 }
@@ -397,6 +404,79 @@ fn a_catch_all_and_timeouts_round_trip() {
             held.expiration().is_some_and(|left| left > 3_500_000),
             "{held:?}"
         );
+    });
+}
+
+#[test]
+fn refusals_that_do_not_fit_are_still_a_refusal() {
+    in_namespace(|socket| {
+        setsockopt(socket, sockopt::RcvBuf, &2_304).unwrap();
+        let id = table_id(Family::Ip);
+        let mut batch = Batch::new(id.clone());
+        batch.add_table(0, None, Existing::Keep);
+        for tag in 1..=1_000 {
+            batch.delete_set(tag, &SetName::from("nothing"));
+        }
+        let Err(CommitError::Refused(refusals)) = socket.commit(&batch) else {
+            panic!("the batch is bad");
+        };
+        assert!(refusals.len() < 1_000);
+        assert_eq!(refusals[0].tag, Some(1));
+        // Nothing of it is left for the next.
+        let mut good = Batch::new(id);
+        good.add_table(1, None, Existing::Refuse);
+        socket.commit(&good).unwrap();
+    });
+}
+
+#[test]
+fn a_read_never_mixes_two_generations() {
+    in_namespace(|socket| {
+        let id = table_id(Family::Ip);
+        let name = SetName::from("s");
+        let mut batch = Batch::new(id.clone());
+        batch.add_table(0, None, Existing::Keep);
+        batch.add_set(
+            0,
+            &Set::new(name.clone(), Type::from(DataType::Ipv4Addr)),
+            Existing::Keep,
+        );
+        for number in 0_u32..5_001 {
+            let element = Element::new(number.to_be_bytes());
+            batch.add_element(0, &name, &element, Existing::Keep);
+        }
+        socket.commit(&batch).unwrap();
+        // A thread shares the namespace of the one that started it. One element wanders.
+        let writer = thread::spawn({
+            let (id, name) = (id.clone(), name.clone());
+            move || {
+                let mut socket = Socket::open().unwrap();
+                let at = |round: u32| Element::new((round * 7_919 % 5_000 + 5_000).to_be_bytes());
+                for round in 0_u32..5_000 {
+                    let mut batch = Batch::new(id.clone());
+                    batch.delete_element(0, &name, &at(round));
+                    batch.add_element(0, &name, &at(round + 1), Existing::Refuse);
+                    socket.commit(&batch).unwrap();
+                }
+            }
+        });
+        let (mut whole, mut interrupted) = (0, 0);
+        loop {
+            let last = writer.is_finished();
+            match socket.elements(&id, &name) {
+                Ok(elements) => {
+                    assert_eq!(elements.len(), 5_001);
+                    whole += 1;
+                }
+                Err(ReadError::Interrupted { attempts }) => interrupted += attempts,
+                Err(error) => panic!("{error}"),
+            }
+            if last {
+                break;
+            }
+        }
+        writer.join().unwrap();
+        assert!(whole > 0, "{interrupted} attempts interrupted");
     });
 }
 

@@ -60,7 +60,8 @@ impl Ruleset {
             .map(|held| held.object)
             .collect();
         let mut wanted = self.sets.clone();
-        (sets.sort(), wanted.sort());
+        sets.sort();
+        wanted.sort();
         assert_eq!(sets, wanted);
         let chains: Vec<_> = socket
             .chains(&id)
@@ -80,7 +81,8 @@ impl Ruleset {
             let mut held = socket.elements(&id, &set.name).unwrap();
             let of_set = self.elements.iter().filter(|(name, _)| *name == set.name);
             let mut wanted: Vec<_> = of_set.map(|(_, element)| element.clone()).collect();
-            (held.sort(), wanted.sort());
+            held.sort();
+            wanted.sort();
             assert_eq!(held, wanted, "{}", set.name);
         }
     }

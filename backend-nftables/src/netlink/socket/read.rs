@@ -149,6 +149,9 @@ impl Socket {
     }
 
     /// A request with many answers, repeated if the ruleset changed in between.
+    ///
+    /// Why the generations as well: the kernel (6.18) flags no interruption when it dumps elements,
+    /// and then shows a wandering one twice or not at all.
     fn dump<T>(
         &mut self,
         kind: u8,
@@ -157,12 +160,15 @@ impl Socket {
         decode: impl Fn(&Message<'_>, &mut Vec<T>) -> Result<(), Malformed>,
     ) -> Result<Vec<T>, ReadError> {
         let mut found = Vec::new();
+        let mut before = self.generation()?;
         for _ in 0..ATTEMPTS {
             found.clear();
             let seq = self.request(kind, nlmsg::DUMP, family, &content)?;
-            match self.collect(seq, &mut found, &decode)? {
-                Dump::Whole => return Ok(found),
-                Dump::Interrupted => {}
+            let end = self.collect(seq, &mut found, &decode)?;
+            let after = self.generation()?;
+            match end {
+                Dump::Whole if before == after => return Ok(found),
+                Dump::Whole | Dump::Interrupted => before = after,
             }
         }
         Err(ReadError::Interrupted { attempts: ATTEMPTS })
