@@ -206,7 +206,9 @@ impl ChainId {
             let seconds = text.strip_prefix(prefix)?.strip_suffix('s')?;
             seconds.parse().ok()
         };
-        let policy = text.strip_prefix(MASQUERADE).and_then(|policy| policy.parse().ok());
+        let policy = text
+            .strip_prefix(MASQUERADE)
+            .and_then(|policy| policy.parse().ok());
         let id = policy
             .map(Self::Masquerade)
             .or_else(|| seconds(AFFINITY).map(Self::Affinity))

@@ -30,25 +30,30 @@ use crate::rule::{
 };
 
 /// Random numbers are below this; one of n endpoints is chosen with an error below n in this.
-pub const RANDOM_RANGE: u32 = 1 << 16;
+pub(crate) const RANDOM_RANGE: u32 = 1 << 16;
 
 /// The registers of a family.
 #[derive(Clone, Copy, Debug)]
-pub struct Registers {
+pub(crate) struct Registers {
     /// The family.
-    pub family: IpFamily,
+    pub(crate) family: IpFamily,
     /// Width of an address.
     width: u8,
 }
 
 impl Registers {
     /// The registers of a family.
-    pub fn new(family: IpFamily) -> Self {
+    pub(crate) fn new(family: IpFamily) -> Self {
         let width = match family {
             IpFamily::V4 => 1,
             IpFamily::V6 => 4,
         };
         Self { family, width }
+    }
+
+    /// Number of registers that hold an address.
+    pub(crate) fn width(self) -> u8 {
+        self.width
     }
 
     /// The register `index` places above the address. Rules use at most 13 registers.
@@ -61,7 +66,7 @@ impl Registers {
     }
 
     /// The pool of the front end, and the first register of the key of `pools`.
-    pub fn pool(self) -> Register {
+    pub(crate) fn pool(self) -> Register {
         self.above(2)
     }
 
@@ -70,7 +75,7 @@ impl Registers {
     }
 
     /// The class of the pool.
-    pub fn class(self) -> Register {
+    pub(crate) fn class(self) -> Register {
         self.above(4)
     }
 
@@ -101,17 +106,17 @@ impl Registers {
     }
 
     /// Loads the destination address into the lowest registers.
-    pub fn destination(self) -> Expr {
+    pub(crate) fn destination(self) -> Expr {
         self.address(End::Destination, Register::R0)
     }
 
     /// Loads the source address into the lowest registers.
-    pub fn source(self) -> Expr {
+    pub(crate) fn source(self) -> Expr {
         self.address(End::Source, Register::R0)
     }
 
     /// Loads address, protocol and port of the destination: the key of a front end.
-    pub fn frontend_key(self) -> Vec<Expr> {
+    pub(crate) fn frontend_key(self) -> Vec<Expr> {
         vec![
             self.destination(),
             meta(MetaKey::L4Proto, self.above(0)),
@@ -120,7 +125,7 @@ impl Registers {
     }
 
     /// Finds the front end; breaks if there is none.
-    pub fn frontend(self, map: &SetId) -> Vec<Expr> {
+    pub(crate) fn frontend(self, map: &SetId) -> Vec<Expr> {
         let mut exprs = self.frontend_key();
         exprs.extend([
             stand_in(self.pool()),
@@ -131,7 +136,7 @@ impl Registers {
     }
 
     /// Finds class and endpoint count of the pool.
-    pub fn pool_lookup(self) -> Vec<Expr> {
+    pub(crate) fn pool_lookup(self) -> Vec<Expr> {
         vec![
             stand_in(self.class()),
             stand_in(self.count()),
@@ -141,12 +146,12 @@ impl Registers {
     }
 
     /// Breaks unless the pool is a plain one.
-    pub fn is_plain(self) -> Expr {
+    pub(crate) fn is_plain(self) -> Expr {
         compare(CmpOp::Eq, self.class(), ZERO)
     }
 
     /// Chooses a slot at random; pool and slot are then the key of `endpoints`.
-    pub fn slot_lookup(self) -> Vec<Expr> {
+    pub(crate) fn slot_lookup(self) -> Vec<Expr> {
         let (random, slot) = (self.above(6), self.above(8));
         vec![
             Expr::Numgen {
@@ -170,7 +175,7 @@ impl Registers {
     }
 
     /// Finds the endpoint of the chosen slot and sends the packet there.
-    pub fn endpoint(self) -> Vec<Expr> {
+    pub(crate) fn endpoint(self) -> Vec<Expr> {
         vec![
             load(&SetId::Endpoints, self.chosen(), Register::R0),
             self.dnat(Register::R0),
@@ -178,7 +183,7 @@ impl Registers {
     }
 
     /// Sends the packet to slot 0 of the pool of `map`, a pool of any size.
-    pub fn first_endpoint(self) -> Vec<Expr> {
+    pub(crate) fn first_endpoint(self) -> Vec<Expr> {
         vec![
             zero(self.after_pool()),
             load(&SetId::Endpoints, self.pool(), Register::R0),
@@ -187,7 +192,7 @@ impl Registers {
     }
 
     /// Sends the packet to the address and port from a register on, and ends the hook.
-    pub fn dnat(self, addr: Register) -> Expr {
+    pub(crate) fn dnat(self, addr: Register) -> Expr {
         Expr::Nat {
             kind: NatKind::Dnat,
             family: self.table_family(),
@@ -198,7 +203,7 @@ impl Registers {
     }
 
     /// Loads the words of an affinity row that a look-up will fill, for nft's sake.
-    pub fn row_stand_ins(self) -> Vec<Expr> {
+    pub(crate) fn row_stand_ins(self) -> Vec<Expr> {
         vec![
             self.address(End::Source, Register::R1),
             destination_port(self.row_port()),
@@ -206,12 +211,12 @@ impl Registers {
     }
 
     /// Loads the client behind the pool: the key of `affinity`.
-    pub fn client(self) -> Expr {
+    pub(crate) fn client(self) -> Expr {
         self.address(End::Source, self.after_pool())
     }
 
     /// Loads the pinned row: pool, address, port; breaks if the client is not pinned.
-    pub fn pinned(self) -> Vec<Expr> {
+    pub(crate) fn pinned(self) -> Vec<Expr> {
         vec![
             load(&SetId::Affinity, self.pool(), Register::R0),
             compare(CmpOp::Ne, Register::R0, ZERO),
@@ -220,7 +225,7 @@ impl Registers {
     }
 
     /// Loads the row of the chosen slot.
-    pub fn sticky(self) -> Vec<Expr> {
+    pub(crate) fn sticky(self) -> Vec<Expr> {
         vec![
             load(&SetId::Sticky, self.chosen(), Register::R0),
             compare(CmpOp::Ne, Register::R0, ZERO),
@@ -229,7 +234,7 @@ impl Registers {
     }
 
     /// Loads the row of slot 0.
-    pub fn first_sticky(self) -> Vec<Expr> {
+    pub(crate) fn first_sticky(self) -> Vec<Expr> {
         vec![
             zero(self.after_pool()),
             load(&SetId::Sticky, self.pool(), Register::R0),
@@ -238,7 +243,7 @@ impl Registers {
     }
 
     /// Sends the packet to the address and port of the row.
-    pub fn dnat_row(self) -> Expr {
+    pub(crate) fn dnat_row(self) -> Expr {
         self.dnat(Register::R1)
     }
 
@@ -247,7 +252,7 @@ impl Registers {
     }
 
     /// Loads the key of `hairpin`: source, destination, protocol and destination port.
-    pub fn hairpin_key(self) -> Vec<Expr> {
+    pub(crate) fn hairpin_key(self) -> Vec<Expr> {
         let word = |index| Register::new(index).unwrap_or(Register::R15);
         vec![
             self.address(End::Source, Register::R0),
@@ -258,7 +263,7 @@ impl Registers {
     }
 
     /// Finds the front end that the connection was made to, and its policy.
-    pub fn original_frontend(self) -> Vec<Expr> {
+    pub(crate) fn original_frontend(self) -> Vec<Expr> {
         let (address, original) = match self.family {
             IpFamily::V4 => (CtKey::DstIp, Some(Direction::Original)),
             IpFamily::V6 => (CtKey::DstIp6, Some(Direction::Original)),
@@ -278,12 +283,12 @@ impl Registers {
     }
 
     /// The register of the policy after [`Self::original_frontend`].
-    pub fn policy(self) -> Register {
+    pub(crate) fn policy(self) -> Register {
         self.above(1)
     }
 
     /// Loads the key of `sources<length>` behind [`Self::frontend_key`]: the masked source.
-    pub fn masked_source(self, length: u8) -> Vec<Expr> {
+    pub(crate) fn masked_source(self, length: u8) -> Vec<Expr> {
         let dreg = self.above(2);
         let width = 4 * u32::from(self.width);
         let mut exprs = vec![self.address(End::Source, dreg)];
@@ -301,7 +306,7 @@ impl Registers {
     }
 
     /// Breaks unless the destination is an address of the node, or is none.
-    pub fn destination_is_local(self, op: CmpOp) -> Vec<Expr> {
+    pub(crate) fn destination_is_local(self, op: CmpOp) -> Vec<Expr> {
         vec![
             fib(FibFlags::DADDR, Register::R0),
             compare(op, Register::R0, LOCAL),
@@ -309,7 +314,7 @@ impl Registers {
     }
 
     /// Breaks unless the source is an address of the node.
-    pub fn source_is_local(self) -> Vec<Expr> {
+    pub(crate) fn source_is_local(self) -> Vec<Expr> {
         vec![
             fib(FibFlags::SADDR, Register::R0),
             compare(CmpOp::Eq, Register::R0, LOCAL),
@@ -317,12 +322,12 @@ impl Registers {
     }
 
     /// Refuses the packet.
-    pub fn reject(self) -> Expr {
+    pub(crate) fn reject(self) -> Expr {
         Expr::Reject(Reject::port_unreachable(self.table_family()))
     }
 
     /// The family of the table.
-    pub fn table_family(self) -> Family {
+    pub(crate) fn table_family(self) -> Family {
         match self.family {
             IpFamily::V4 => Family::Ip,
             IpFamily::V6 => Family::Ip6,
@@ -342,12 +347,12 @@ const ZERO: [u8; 4] = [0; 4];
 const LOCAL: [u8; 4] = 2u32.to_ne_bytes();
 
 /// Looks a key up and loads the data.
-pub fn load(map: &SetId, sreg: Register, dreg: Register) -> Expr {
+pub(crate) fn load(map: &SetId, sreg: Register, dreg: Register) -> Expr {
     lookup(map, sreg, Found::Load(dreg))
 }
 
 /// Looks a key up.
-pub fn lookup(set: &SetId, sreg: Register, found: Found) -> Expr {
+pub(crate) fn lookup(set: &SetId, sreg: Register, found: Found) -> Expr {
     Expr::Lookup(Lookup {
         set: set.name(),
         sreg,
@@ -356,12 +361,12 @@ pub fn lookup(set: &SetId, sreg: Register, found: Found) -> Expr {
 }
 
 /// Loads packet metadata.
-pub fn meta(key: MetaKey, dreg: Register) -> Expr {
+pub(crate) fn meta(key: MetaKey, dreg: Register) -> Expr {
     Expr::Meta { key, dreg }
 }
 
 /// Breaks unless a comparison holds.
-pub fn compare(op: CmpOp, sreg: Register, data: impl Into<Bytes>) -> Expr {
+pub(crate) fn compare(op: CmpOp, sreg: Register, data: impl Into<Bytes>) -> Expr {
     Expr::Cmp {
         op,
         sreg,
@@ -370,12 +375,12 @@ pub fn compare(op: CmpOp, sreg: Register, data: impl Into<Bytes>) -> Expr {
 }
 
 /// Runs a chain and does not come back.
-pub fn goto(chain: &ChainId) -> Expr {
+pub(crate) fn goto(chain: &ChainId) -> Expr {
     Expr::Immediate(Immediate::Verdict(Verdict::Goto(chain.name())))
 }
 
 /// Gives a verdict.
-pub fn verdict(verdict: Verdict) -> Expr {
+pub(crate) fn verdict(verdict: Verdict) -> Expr {
     Expr::Immediate(Immediate::Verdict(verdict))
 }
 

@@ -15,7 +15,7 @@ const AFFINITY_GC_INTERVAL: u32 = 10_000;
 use DataType::{InetProto, InetService, Mark};
 
 /// The definition of a set or map, without elements; `None` for one of somebody else.
-pub fn set(id: &SetId, family: IpFamily) -> Option<Set> {
+pub(crate) fn set(id: &SetId, family: IpFamily) -> Option<Set> {
     let address = match family {
         IpFamily::V4 => DataType::Ipv4Addr,
         IpFamily::V6 => DataType::Ipv6Addr,

@@ -5,9 +5,7 @@ use svc_core::{IpNet, LocalDetector, NodePlan, Ruleset, Unserved};
 use crate::bytes::{address, host, interval, port, words};
 use crate::key::{ChainBody, ChainId, ElementValue, Key, SetId, Value};
 use crate::policy;
-use crate::registers::{
-    Registers, compare, goto, load, lookup, meta, verdict,
-};
+use crate::registers::{Registers, compare, goto, load, lookup, meta, verdict};
 use crate::rule::{
     BaseChain, Bytes, Chain, ChainType, CmpOp, CtKey, DynsetOp, Expr, Found, Hook, MetaKey,
     NatFlags, Policy, Register, Rule, Table, TableName, Verdict, priority,
@@ -15,24 +13,24 @@ use crate::rule::{
 use crate::schema;
 
 /// Pool of front ends that refuse.
-pub const REJECT_POOL: u32 = 0;
+pub(crate) const REJECT_POOL: u32 = 0;
 /// Pool of front ends that drop.
-pub const DROP_POOL: u32 = 1;
+pub(crate) const DROP_POOL: u32 = 1;
 /// Class of pools with endpoints and without affinity.
-pub const PLAIN: u32 = 0;
+pub(crate) const PLAIN: u32 = 0;
 /// Class of [`REJECT_POOL`].
-pub const REJECT: u32 = 1;
+pub(crate) const REJECT: u32 = 1;
 /// Class of [`DROP_POOL`].
-pub const DROP: u32 = 2;
+pub(crate) const DROP: u32 = 2;
 /// Classes of pools with affinity start here: the class is this plus the timeout in seconds.
-pub const STICKY: u32 = 16;
+pub(crate) const STICKY: u32 = 16;
 /// Endpoint counts whose rows of `slots` always exist.
-pub const COUNTS: u16 = 64;
+pub(crate) const COUNTS: u16 = 64;
 /// The default timeout of ClientIP affinity, whose chains always exist.
 const DEFAULT_AFFINITY: u32 = 10_800;
 
 /// Everything that exists whatever Services there are.
-pub fn skeleton(table: &TableName, regs: Registers, node: &NodePlan) -> Ruleset<Key, Value> {
+pub(crate) fn skeleton(table: &TableName, regs: Registers, node: &NodePlan) -> Ruleset<Key, Value> {
     let mut rules = Ruleset::new();
     let head = Table {
         family: regs.table_family(),
@@ -41,7 +39,9 @@ pub fn skeleton(table: &TableName, regs: Registers, node: &NodePlan) -> Ruleset<
     };
     rules.insert(Key::Table, Value::Table(Box::new(head)));
     for id in SetId::FIXED.into_iter().chain([SetId::ClusterIps]) {
-        rules.extend(schema::set(&id, regs.family).map(|set| (Key::Set(id), Value::Set(Box::new(set)))));
+        rules.extend(
+            schema::set(&id, regs.family).map(|set| (Key::Set(id), Value::Set(Box::new(set)))),
+        );
     }
     for (id, chain) in chains(regs, node) {
         let key = match chain.chain.base {
@@ -57,7 +57,7 @@ pub fn skeleton(table: &TableName, regs: Registers, node: &NodePlan) -> Ruleset<
 }
 
 /// The rows of `slots` for an endpoint count: equal shares of the random range.
-pub fn slots(count: u16) -> impl Iterator<Item = (Key, Value)> {
+pub(crate) fn slots(count: u16) -> impl Iterator<Item = (Key, Value)> {
     let range = crate::registers::RANDOM_RANGE;
     let start = move |slot: u16| u32::from(slot) * range / u32::from(count.max(1));
     (0..count).map(move |slot| {
@@ -65,18 +65,29 @@ pub fn slots(count: u16) -> impl Iterator<Item = (Key, Value)> {
             let random = u16::try_from(random).unwrap_or(u16::MAX);
             words(&[port(count), port(random)])
         };
-        let last = if slot + 1 == count { range } else { start(slot + 1) } - 1;
+        let last = if slot + 1 == count {
+            range
+        } else {
+            start(slot + 1)
+        } - 1;
         let data = words(&[[0; 4], port(slot)]);
         let value = ElementValue::data(data).with_key_end(bound(last));
-        (Key::Element(SetId::Slots, bound(start(slot))), Value::Element(value))
+        (
+            Key::Element(SetId::Slots, bound(start(slot))),
+            Value::Element(value),
+        )
     })
 }
 
 /// Chains and classes of one affinity timeout.
-pub fn affinity_chains(regs: Registers, seconds: u32) -> Vec<(Key, Value)> {
+pub(crate) fn affinity_chains(regs: Registers, seconds: u32) -> Vec<(Key, Value)> {
     let pairs = [
         (SetId::Frontends, SetId::Classes, ChainId::Affinity(seconds)),
-        (SetId::LocalFrontends, SetId::LocalClasses, ChainId::LocalAffinity(seconds)),
+        (
+            SetId::LocalFrontends,
+            SetId::LocalClasses,
+            ChainId::LocalAffinity(seconds),
+        ),
     ];
     let mut objects = Vec::new();
     for (frontends, classes, id) in pairs {
@@ -97,12 +108,20 @@ fn elements(node: &NodePlan) -> Vec<(Key, Value)> {
         let (first, last) = interval(net);
         element(set, first, ElementValue::present().with_key_end(last))
     };
-    elements.extend(node.service_cidrs.iter().map(|net| range(SetId::ServiceCidrs, net)));
+    elements.extend(
+        node.service_cidrs
+            .iter()
+            .map(|net| range(SetId::ServiceCidrs, net)),
+    );
     if let LocalDetector::Cidr(net) = &node.local_detector {
         elements.push(range(SetId::PodCidrs, net));
     }
     for ip in &node.node_ports.addresses {
-        elements.push(element(SetId::Addresses, address(*ip), ElementValue::present()));
+        elements.push(element(
+            SetId::Addresses,
+            address(*ip),
+            ElementValue::present(),
+        ));
     }
     for (pool, class) in [(REJECT_POOL, REJECT), (DROP_POOL, DROP)] {
         let data = words(&[[0; 4], class.to_ne_bytes(), port(0)]);
@@ -111,7 +130,11 @@ fn elements(node: &NodePlan) -> Vec<(Key, Value)> {
     for classes in [SetId::Classes, SetId::LocalClasses] {
         let reject = ElementValue::data(Verdict::Goto(ChainId::Reject.name()));
         elements.push(element(classes.clone(), host(REJECT), reject));
-        elements.push(element(classes, host(DROP), ElementValue::data(Verdict::Drop)));
+        elements.push(element(
+            classes,
+            host(DROP),
+            ElementValue::data(Verdict::Drop),
+        ));
     }
     elements.extend((1..policy::COUNT).map(|policy| {
         let goto = ElementValue::data(Verdict::Goto(ChainId::Masquerade(policy).name()));
@@ -127,9 +150,24 @@ fn chains(regs: Registers, node: &NodePlan) -> Vec<(ChainId, ChainBody)> {
         services(regs, node),
         outside_local(regs),
         from_outside(regs, node),
-        chain(ChainId::FromNode, [firewall(regs), vec![goto(&ChainId::Services)]]),
-        entry(regs, node, ChainId::Prerouting, Hook::Prerouting, &ChainId::FromOutside),
-        entry(regs, node, ChainId::Output, Hook::Output, &ChainId::FromNode),
+        chain(
+            ChainId::FromNode,
+            [firewall(regs), vec![goto(&ChainId::Services)]],
+        ),
+        entry(
+            regs,
+            node,
+            ChainId::Prerouting,
+            Hook::Prerouting,
+            &ChainId::FromOutside,
+        ),
+        entry(
+            regs,
+            node,
+            ChainId::Output,
+            Hook::Output,
+            &ChainId::FromNode,
+        ),
         postrouting(regs),
     ];
     chains.extend((1..policy::COUNT).map(|policy| masquerade(regs, node, policy)));
@@ -150,7 +188,11 @@ fn entry(
     };
     let mut rules = vec![addressed(SetId::ClusterIps), addressed(SetId::Addresses)];
     let inside = lookup(&SetId::ServiceCidrs, Register::R0, Found::Continue);
-    rules.extend(unserved(regs, vec![regs.destination(), inside], node.unallocated));
+    rules.extend(unserved(
+        regs,
+        vec![regs.destination(), inside],
+        node.unallocated,
+    ));
     base_chain(id, hook, priority::DSTNAT, rules)
 }
 
@@ -165,7 +207,11 @@ fn from_outside(regs: Registers, node: &NodePlan) -> (ChainId, ChainBody) {
 fn services(regs: Registers, node: &NodePlan) -> (ChainId, ChainBody) {
     let mut rules = dispatch(regs, &SetId::Frontends, &SetId::Classes);
     let known = lookup(&SetId::ClusterIps, Register::R0, Found::Continue);
-    rules.extend(unserved(regs, vec![regs.destination(), known], node.unknown_port));
+    rules.extend(unserved(
+        regs,
+        vec![regs.destination(), known],
+        node.unknown_port,
+    ));
     chain(ChainId::Services, rules)
 }
 
@@ -222,11 +268,28 @@ fn affinity_chain(regs: Registers, id: &ChainId, frontends: &SetId, seconds: u32
     let live = |found| lookup(&SetId::Live, Register::R0, found);
     // The pin that won: another packet of the client may have pinned another endpoint meanwhile.
     let won = load(&SetId::Affinity, regs.pool(), Register::R0);
-    let first = [regs.frontend(frontends), regs.row_stand_ins(), regs.first_sticky()].concat();
+    let first = [
+        regs.frontend(frontends),
+        regs.row_stand_ins(),
+        regs.first_sticky(),
+    ]
+    .concat();
     let rules = [
-        [pinned.clone(), vec![live(Found::Continue), pin.clone(), regs.dnat_row()]].concat(),
-        [pinned, vec![live(Found::Break), change(DynsetOp::Delete, None)]].concat(),
-        [chosen.clone(), vec![regs.client(), pin, won, regs.dnat_row()]].concat(),
+        [
+            pinned.clone(),
+            vec![live(Found::Continue), pin.clone(), regs.dnat_row()],
+        ]
+        .concat(),
+        [
+            pinned,
+            vec![live(Found::Break), change(DynsetOp::Delete, None)],
+        ]
+        .concat(),
+        [
+            chosen.clone(),
+            vec![regs.client(), pin, won, regs.dnat_row()],
+        ]
+        .concat(),
         [chosen, vec![regs.dnat_row()]].concat(),
         [first, vec![regs.dnat_row()]].concat(),
         vec![goto(&ChainId::Reject)],
@@ -243,10 +306,14 @@ fn firewall(regs: Registers) -> Vec<Expr> {
 }
 
 /// The rule of chain `firewall` for sources of one prefix length.
-pub fn source_rule(regs: Registers, length: u8) -> Rule {
+pub(crate) fn source_rule(regs: Registers, length: u8) -> Rule {
     let mut exprs = regs.frontend_key();
     exprs.extend(regs.masked_source(length));
-    exprs.push(lookup(&SetId::Sources(length), Register::R0, Found::Continue));
+    exprs.push(lookup(
+        &SetId::Sources(length),
+        Register::R0,
+        Found::Continue,
+    ));
     exprs.push(verdict(Verdict::Return));
     Rule {
         chain: ChainId::Firewall.name(),
@@ -256,7 +323,7 @@ pub fn source_rule(regs: Registers, length: u8) -> Rule {
 }
 
 /// The comment by which [`source_rule`] is known.
-pub fn source_comment(length: u8) -> String {
+pub(crate) fn source_comment(length: u8) -> String {
     format!("sources /{length}")
 }
 
@@ -281,9 +348,18 @@ fn postrouting(regs: Registers) -> (ChainId, ChainBody) {
     hairpin.push(lookup(&SetId::Hairpin, Register::R0, Found::Continue));
     hairpin.push(to_node_address());
     let mut policy = regs.original_frontend();
-    policy.push(lookup(&SetId::MasqueradePolicies, regs.policy(), Found::Verdict));
+    policy.push(lookup(
+        &SetId::MasqueradePolicies,
+        regs.policy(),
+        Found::Verdict,
+    ));
     let rules = vec![not_translated, hairpin, policy];
-    base_chain(ChainId::Postrouting, Hook::Postrouting, priority::SRCNAT, rules)
+    base_chain(
+        ChainId::Postrouting,
+        Hook::Postrouting,
+        priority::SRCNAT,
+        rules,
+    )
 }
 
 /// Connection status bit: the destination was translated.
