@@ -1,4 +1,5 @@
 //! The sandbox with real packets, as root or as anyone: `cargo test -p examples --test sandbox`.
+#![allow(clippy::unwrap_used, reason = "a trial fails by panicking")]
 
 use std::net::{IpAddr, SocketAddr};
 use std::process::ExitCode;

@@ -205,7 +205,8 @@ impl Namespace {
         )
     }
 
-    /// Waits until a link passes packets and an address is delivered to.
+    /// Waits until a link passes packets and addresses are delivered to; a link-local address
+    /// must be one of the link, the others may be on any.
     ///
     /// The kernel finishes both in a work queue after it acknowledged them, and a packet sent
     /// before would be lost and sent again only after a second.
@@ -219,7 +220,7 @@ impl Namespace {
         })?;
         for address in addresses {
             self.wait_until(format_args!("address {address}"), |rtnl| {
-                rtnl.is_local(*address)
+                rtnl.is_local(link, *address)
             })?;
         }
         Ok(())

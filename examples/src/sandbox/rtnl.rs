@@ -1,27 +1,22 @@
-//! Route netlink messages, as few as a sandbox needs, over a blocking socket.
+//! Route netlink messages, as few as a sandbox needs.
 
-use std::convert::Infallible;
 use std::net::IpAddr;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsRawFd, BorrowedFd};
 
 use netlink_packet_core::{
-    DefaultNla, Emitable, NLM_F_ACK, NLM_F_CREATE, NLM_F_EXCL, NLM_F_REQUEST, NetlinkBuffer,
-    NetlinkDeserializable, NetlinkHeader, NetlinkMessage, NetlinkPayload, NetlinkSerializable,
-    NlasIterator,
+    DefaultNla, Emitable, NLM_F_ACK, NLM_F_CREATE, NLM_F_EXCL, NlasIterator,
 };
 use nix::errno::Errno;
 use nix::libc;
-use nix::sys::socket::{
-    AddressFamily, MsgFlags, NetlinkAddr, SockFlag, SockProtocol, SockType, recv, sendto, socket,
-};
+use nix::sys::socket::SockProtocol;
 use svc_core::{IpFamily, IpNet};
 
 use super::link::{Route, Rule, RuleAction};
+use super::netlink::Netlink;
 
 /// A route netlink socket; it belongs to the namespace of the thread that opened it.
 pub(super) struct Rtnl {
-    socket: OwnedFd,
-    sequence: u32,
+    netlink: Netlink,
 }
 
 /// What the kernel says of a link.
@@ -33,15 +28,8 @@ pub(super) struct LinkState {
 
 impl Rtnl {
     pub(super) fn open() -> nix::Result<Self> {
-        let socket = socket(
-            AddressFamily::Netlink,
-            SockType::Raw,
-            SockFlag::SOCK_CLOEXEC,
-            SockProtocol::NetlinkRoute,
-        )?;
         Ok(Self {
-            socket,
-            sequence: 0,
+            netlink: Netlink::open(SockProtocol::NetlinkRoute)?,
         })
     }
 
@@ -177,12 +165,16 @@ impl Rtnl {
         Ok(body(&header, &attributes))
     }
 
-    /// Whether the kernel delivers packets to `address` locally.
-    pub(super) fn is_local(&mut self, address: IpAddr) -> nix::Result<bool> {
+    /// Whether the kernel delivers packets to `address` locally; a link-local address is one of
+    /// `link`, any other one of the whole namespace.
+    pub(super) fn is_local(&mut self, link: &str, address: IpAddr) -> nix::Result<bool> {
         let prefix = IpNet::from(address).prefix_len();
         let header = route_header(family_of(address), prefix, 0, 0, 0);
-        let body = body(&header, &[nla(libc::RTA_DST, &octets(address))]);
-        match self.query(libc::RTM_GETROUTE, body) {
+        let mut attributes = vec![nla(libc::RTA_DST, &octets(address))];
+        if is_link_local(address) {
+            attributes.push(nla(libc::RTA_OIF, &self.link(link)?.index.to_ne_bytes()));
+        }
+        match self.query(libc::RTM_GETROUTE, body(&header, &attributes)) {
             Ok(answer) => Ok(answer.get(ROUTE_KIND) == Some(&libc::RTN_LOCAL)),
             Err(Errno::ENETUNREACH | Errno::EHOSTUNREACH) => Ok(false),
             Err(errno) => Err(errno),
@@ -227,93 +219,13 @@ impl Rtnl {
     }
 
     fn change(&mut self, kind: u16, flags: u16, body: Vec<u8>) -> nix::Result<()> {
-        self.exchange(kind, flags | NLM_F_ACK, body).map(drop)
+        self.netlink
+            .exchange(kind, flags | NLM_F_ACK, body)
+            .map(drop)
     }
 
     fn query(&mut self, kind: u16, body: Vec<u8>) -> nix::Result<Vec<u8>> {
-        self.exchange(kind, 0, body)
-    }
-
-    /// Sends one request and returns the body of its answer, empty for an acknowledgement.
-    fn exchange(&mut self, kind: u16, flags: u16, body: Vec<u8>) -> nix::Result<Vec<u8>> {
-        self.sequence = self.sequence.wrapping_add(1);
-        let mut header = NetlinkHeader::default();
-        header.flags = NLM_F_REQUEST | flags;
-        header.sequence_number = self.sequence;
-        let raw = Raw { kind, body };
-        let mut request = NetlinkMessage::new(header, NetlinkPayload::InnerMessage(raw));
-        request.finalize();
-        let mut bytes = vec![0; request.buffer_len()];
-        request.serialize(&mut bytes);
-        let kernel = NetlinkAddr::new(0, 0);
-        sendto(self.socket.as_raw_fd(), &bytes, &kernel, MsgFlags::empty())?;
-        loop {
-            let answer = self.receive()?;
-            if answer.header.sequence_number != self.sequence {
-                // Left over from a request whose answer was not awaited.
-                continue;
-            }
-            if let NetlinkPayload::InnerMessage(raw) = answer.payload {
-                return Ok(raw.body);
-            }
-            let NetlinkPayload::Error(error) = answer.payload else {
-                return Err(Errno::EBADMSG);
-            };
-            return match error.code {
-                Some(code) => Err(Errno::from_raw(code.get().saturating_neg())),
-                None => Ok(Vec::new()),
-            };
-        }
-    }
-
-    fn receive(&self) -> nix::Result<NetlinkMessage<Raw>> {
-        let mut buffer = vec![0; ANSWER_LIMIT];
-        let length = loop {
-            match recv(
-                self.socket.as_fd().as_raw_fd(),
-                &mut buffer,
-                MsgFlags::empty(),
-            ) {
-                Err(Errno::EINTR) => {}
-                other => break other?,
-            }
-        };
-        buffer.truncate(length);
-        // One request is one answer; checked, because the parser trusts the length field.
-        NetlinkBuffer::new_checked(&buffer).map_err(|_| Errno::EBADMSG)?;
-        NetlinkMessage::deserialize(&buffer).map_err(|_| Errno::EBADMSG)
-    }
-}
-
-/// A message of any kind, its body not looked into.
-#[derive(Debug)]
-struct Raw {
-    kind: u16,
-    body: Vec<u8>,
-}
-
-impl NetlinkSerializable for Raw {
-    fn message_type(&self) -> u16 {
-        self.kind
-    }
-
-    fn buffer_len(&self) -> usize {
-        self.body.len()
-    }
-
-    fn serialize(&self, buffer: &mut [u8]) {
-        buffer.copy_from_slice(&self.body);
-    }
-}
-
-impl NetlinkDeserializable for Raw {
-    type Error = Infallible;
-
-    fn deserialize(header: &NetlinkHeader, payload: &[u8]) -> Result<Self, Infallible> {
-        Ok(Self {
-            kind: header.message_type,
-            body: payload.to_vec(),
-        })
+        self.netlink.exchange(kind, 0, body)
     }
 }
 
@@ -409,8 +321,6 @@ const LOOPBACK_INDEX: u32 = 1;
 const LINK_HEADER: usize = 16;
 /// Offset of `rtm_type` in `struct rtmsg`.
 const ROUTE_KIND: usize = 7;
-/// The answer about one link takes about 2 KiB.
-const ANSWER_LIMIT: usize = 32 * 1024;
 // Of linux/if.h, veth.h, if_addr.h, rtnetlink.h and fib_rules.h; the libc crate lacks them or has
 // them in another width.
 const OPERSTATE_UP: u8 = 6;

@@ -8,7 +8,7 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use super::client::ask;
-use super::connect::{Closing, Connection, Failure, Target};
+use super::connect::{Answer, Closing, Connection, Failure, Target};
 use super::{Error, Namespace, Outcome, Transport};
 
 /// What a [`ConnectLoop`] has done so far.
@@ -128,6 +128,7 @@ impl Counts {
 /// A TCP connection, or a UDP port pair, that stays open and can be asked whether it still works.
 #[derive(Debug)]
 pub struct Session {
+    namespace: String,
     connection: Connection,
     pod: String,
     seen_source: SocketAddr,
@@ -152,22 +153,16 @@ impl Session {
             to,
             transport,
         };
-        from.run(|| Self::begin(&target, Instant::now() + timeout))?
+        let (connection, answer) = from
+            .run(|| begin(&target, Instant::now() + timeout))?
             .or_else(|failure| {
                 Err(Error::NoSession {
                     to,
                     outcome: failure.into_outcome(from.name())?,
                 })
-            })
-    }
-
-    fn begin(target: &Target, deadline: Instant) -> Result<Self, Failure> {
-        let mut connection = Connection::open(target, deadline, Closing::Orderly)?;
-        if target.transport == Transport::Udp {
-            connection.send(b"?\n")?;
-        }
-        let answer = connection.answer(deadline)?;
+            })?;
         Ok(Self {
+            namespace: from.name().to_owned(),
             connection,
             pod: answer.pod,
             seen_source: answer.seen_source,
@@ -201,7 +196,7 @@ impl Session {
                 seen_source: self.seen_source,
                 took: start.elapsed(),
             }),
-            Err(failure) => failure.into_outcome("of the session"),
+            Err(failure) => failure.into_outcome(&self.namespace),
         }
     }
 
@@ -218,6 +213,15 @@ impl Session {
         }
         Ok(())
     }
+}
+
+fn begin(target: &Target, deadline: Instant) -> Result<(Connection, Answer), Failure> {
+    let mut connection = Connection::open(target, deadline, Closing::Orderly)?;
+    if target.transport == Transport::Udp {
+        connection.send(b"?\n")?;
+    }
+    let answer = connection.answer(deadline)?;
+    Ok((connection, answer))
 }
 
 /// Between two attempts, so that a loop leaves the processor to what it watches.

@@ -6,100 +6,10 @@ use std::path::Path;
 
 use svc_core::{IpFamily, IpNet};
 
+use super::layout::{Layout, Place, PodSpec};
 use super::link::{Route, Rule, RuleAction, connect_veth};
 use super::nowhere::Nowhere;
 use super::{Error, Namespace, Server, Transport};
-
-/// What to build.
-///
-/// The default is a dual-stack node of documentation addresses without pods.
-#[derive(Debug, Clone)]
-pub struct Layout {
-    /// Name of the node, at most 15 characters, for the link that leads to it is named so too.
-    pub node: String,
-    /// Addresses of the node; the first of each family is its primary one.
-    pub node_addresses: Vec<IpAddr>,
-    /// IPv4 address of the router outside, on the way to everything that is not on the node.
-    pub gateway: Ipv4Addr,
-    /// Addresses of the outside clients, all in one namespace; the first of each family is the
-    /// source of packets that choose none.
-    pub clients: Vec<IpAddr>,
-    /// Pods to start with.
-    pub pods: Vec<PodSpec>,
-}
-
-impl Default for Layout {
-    fn default() -> Self {
-        let v6 = |a, b, c, h| IpAddr::from(Ipv6Addr::new(a, b, c, 0, 0, 0, 0, h));
-        Self {
-            node: "n1".into(),
-            node_addresses: vec![
-                Ipv4Addr::new(198, 18, 0, 10).into(),
-                Ipv4Addr::new(198, 18, 1, 10).into(),
-                Ipv4Addr::new(198, 18, 9, 11).into(),
-                v6(0x2001, 0xdb8, 0xa, 0x10),
-                v6(0x2001, 0xdb8, 0xb, 0x10),
-            ],
-            gateway: Ipv4Addr::new(198, 18, 0, 1),
-            clients: vec![
-                Ipv4Addr::new(203, 0, 113, 7).into(),
-                Ipv4Addr::new(203, 0, 113, 200).into(),
-                v6(0x2600, 0x5200, 0, 7),
-            ],
-            pods: Vec::new(),
-        }
-    }
-}
-
-/// Where a pod runs.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Place {
-    /// On the node under test.
-    Node,
-    /// On another node: behind the router outside, so that the node under test reaches it through
-    /// its own uplink.
-    OtherNode,
-}
-
-/// A pod to run.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct PodSpec {
-    /// Its name, which its servers answer with.
-    pub name: String,
-    /// Where it runs.
-    pub place: Place,
-    /// Its addresses, of one or both families.
-    pub addresses: Vec<IpAddr>,
-    /// What it serves, on each of its addresses.
-    pub ports: Vec<(Transport, u16)>,
-}
-
-impl PodSpec {
-    /// A pod on the node under test that serves nothing yet.
-    pub fn on_node(name: impl Into<String>, addresses: impl IntoIterator<Item = IpAddr>) -> Self {
-        Self {
-            name: name.into(),
-            place: Place::Node,
-            addresses: addresses.into_iter().collect(),
-            ports: Vec::new(),
-        }
-    }
-
-    /// A pod on another node that serves nothing yet.
-    pub fn elsewhere(name: impl Into<String>, addresses: impl IntoIterator<Item = IpAddr>) -> Self {
-        Self {
-            place: Place::OtherNode,
-            ..Self::on_node(name, addresses)
-        }
-    }
-
-    /// Adds a port that the pod serves.
-    #[must_use]
-    pub fn serving(mut self, transport: Transport, port: u16) -> Self {
-        self.ports.push((transport, port));
-        self
-    }
-}
 
 /// A running pod.
 #[derive(Debug)]
@@ -180,6 +90,20 @@ impl Sandbox {
     /// The outside clients and the router between the nodes.
     pub fn outside(&self) -> &Namespace {
         &self.outside
+    }
+
+    /// The namespace that has an address: of the node (which has the loopback addresses too), of
+    /// the outside clients, or of a pod.
+    pub fn namespace_of(&self, address: IpAddr) -> Option<&Namespace> {
+        if address.is_loopback() || self.layout.node_addresses.contains(&address) {
+            Some(&self.node)
+        } else if self.layout.clients.contains(&address) {
+            Some(&self.outside)
+        } else {
+            self.pods()
+                .find(|pod| pod.spec.addresses.contains(&address))
+                .map(Pod::namespace)
+        }
     }
 
     /// A running pod.
@@ -277,14 +201,7 @@ impl Sandbox {
             };
             let (gateway, node_gateway) = match family {
                 IpFamily::V4 => (IpAddr::from(layout.gateway), primary),
-                IpFamily::V6 => {
-                    outside.add_address(to_node, link_local(ROUTER_INTERFACE))?;
-                    node.add_address(UPLINK, link_local(HOST_INTERFACE))?;
-                    (
-                        link_local(ROUTER_INTERFACE).addr(),
-                        link_local(HOST_INTERFACE).addr(),
-                    )
-                }
+                IpFamily::V6 => add_link_locals((outside, to_node), node)?,
             };
             node.add_route(&Route::default_through(gateway, UPLINK).from_source(primary))?;
             let to_all = Route::default_through(node_gateway, to_node);
@@ -347,12 +264,8 @@ impl Sandbox {
             pod.add_route(&Route::default_through(gateway, UPLINK))?;
         }
         if first_of(IpFamily::V6, &spec.addresses).is_some() {
-            router.add_address(link, link_local(ROUTER_INTERFACE))?;
-            pod.add_address(UPLINK, link_local(HOST_INTERFACE))?;
-            pod.add_route(&Route::default_through(
-                link_local(ROUTER_INTERFACE).addr(),
-                UPLINK,
-            ))?;
+            let (gateway, _) = add_link_locals((router, link), pod)?;
+            pod.add_route(&Route::default_through(gateway, UPLINK))?;
         }
         router.wait_ready(link, &[])?;
         pod.wait_ready(UPLINK, &spec.addresses)
@@ -376,8 +289,24 @@ fn first_of(family: IpFamily, addresses: &[IpAddr]) -> Option<IpAddr> {
         .find(|address| IpFamily::of(*address) == family)
 }
 
-/// `fe80::INTERFACE/64`. Gateways are link-local: the kernel answers a neighbour solicitation only
-/// for the addresses of the link it came through.
+/// Gives both ends of a link an address that the other can use as its IPv6 gateway, and returns
+/// the router's and the host's.
+///
+/// Gateways are link-local because the kernel answers a neighbour solicitation only for addresses
+/// of the link it came through, and the link to a pod has no other.
+fn add_link_locals(
+    (router, link): (&Namespace, &str),
+    host: &Namespace,
+) -> Result<(IpAddr, IpAddr), Error> {
+    let (of_router, of_host) = (link_local(1), link_local(2));
+    router.add_address(link, of_router)?;
+    host.add_address(UPLINK, of_host)?;
+    router.wait_ready(link, &[of_router.addr()])?;
+    host.wait_ready(UPLINK, &[of_host.addr()])?;
+    Ok((of_router.addr(), of_host.addr()))
+}
+
+/// `fe80::INTERFACE/64`.
 fn link_local(interface: u16) -> IpNet {
     let address = Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, interface);
     IpNet::new_assert(address.into(), 64)
@@ -402,8 +331,6 @@ const NOWHERE: &str = "nowhere";
 const NOWHERE_ADDRESS: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 0, 8));
 /// Routes to pods of other nodes, only for packets from the node.
 const FABRIC_TABLE: u8 = 100;
-const ROUTER_INTERFACE: u16 = 1;
-const HOST_INTERFACE: u16 = 2;
 
 /// For every namespace, whatever it inherited from the host.
 const SYSCTLS: &[(&str, &str)] = &[

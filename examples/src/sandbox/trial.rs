@@ -19,23 +19,29 @@ pub struct Trial {
 
 /// Isolates the process and runs the trials one after another.
 ///
-/// For test targets with `harness = false`. The arguments are those of the usual harness: words
-/// that a name must contain, `--exact`, `--list`; other options are accepted and ignored. A kernel
-/// that does not permit isolation is a failure, not a skipped test.
+/// For test targets with `harness = false`. The arguments are those of the usual harness, as far
+/// as they make sense here: words that a name must contain, `--exact`, `--list`, and without effect
+/// `--nocapture` and `--test-threads=N`. A kernel that does not permit isolation is a failure, not
+/// a skipped test.
 pub fn run_trials(trials: &[Trial]) -> ExitCode {
-    let arguments: Vec<String> = env::args().skip(1).collect();
-    let has = |option: &str| arguments.iter().any(|argument| argument == option);
-    let words: Vec<&String> = arguments
-        .iter()
-        .filter(|one| !one.starts_with('-'))
-        .collect();
-    let chosen = trials.iter().filter(|trial| {
+    let (options, words): (Vec<String>, Vec<String>) = env::args()
+        .skip(1)
+        .partition(|argument| argument.starts_with('-'));
+    let known = |option: &String| {
+        ["--exact", "--list", "--nocapture"].contains(&option.as_str())
+            || option.starts_with("--test-threads=")
+    };
+    if let Some(option) = options.iter().find(|option| !known(option)) {
+        eprintln!("unknown option {option}");
+        return ExitCode::FAILURE;
+    }
+    let has = |option: &str| options.iter().any(|one| one == option);
+    let matches = |trial: &&Trial| {
         words.is_empty()
-            || words.iter().any(|word| match has("--exact") {
-                true => trial.name == *word,
-                false => trial.name.contains(word.as_str()),
-            })
-    });
+            || words.iter().any(|word| trial.name == word)
+            || !has("--exact") && words.iter().any(|word| trial.name.contains(word.as_str()))
+    };
+    let chosen = trials.iter().filter(matches);
     if has("--list") {
         chosen.for_each(|trial| println!("{}: test", trial.name));
         return ExitCode::SUCCESS;
