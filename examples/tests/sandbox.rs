@@ -104,26 +104,27 @@ fn pod_to_pod() {
 fn sources() {
     let sandbox = Sandbox::build(&six_pods()).unwrap();
     let cases = [
-        (sandbox.outside(), "203.0.113.7", "10.64.1.1:80"),
-        (sandbox.outside(), "203.0.113.200", "10.64.1.1:80"),
-        (sandbox.outside(), "2600:5200::7", "[fd10:64:0:1::1]:80"),
-        (sandbox.outside(), "203.0.113.7", "10.64.2.1:80"),
-        (sandbox.outside(), "2600:5200::7", "[fd10:64:0:2::1]:80"),
-        (sandbox.node(), "198.18.0.10", "10.64.1.1:80"),
-        (sandbox.node(), "198.18.1.10", "10.64.2.1:80"),
-        (sandbox.node(), "2001:db8:a::10", "[fd10:64:0:1::1]:80"),
-        (sandbox.node(), "2001:db8:b::10", "[fd10:64:0:2::1]:80"),
+        ("203.0.113.7", "10.64.1.1:80"),
+        ("203.0.113.200", "10.64.1.1:80"),
+        ("2600:5200::7", "[fd10:64:0:1::1]:80"),
+        ("203.0.113.7", "10.64.2.1:80"),
+        ("2600:5200::7", "[fd10:64:0:2::1]:80"),
+        ("198.18.0.10", "10.64.1.1:80"),
+        ("198.18.1.10", "10.64.2.1:80"),
+        ("2001:db8:a::10", "[fd10:64:0:1::1]:80"),
+        ("2001:db8:b::10", "[fd10:64:0:2::1]:80"),
+        ("10.64.1.2", "10.64.1.1:80"),
+        ("fd10:64:0:2::2", "[fd10:64:0:1::1]:80"),
     ];
-    for (from, source, to) in cases {
+    for (source, to) in cases {
+        let from = sandbox.namespace_of(ip(source)).unwrap();
         for transport in [Transport::Tcp, Transport::Udp] {
             let outcome = probe(from, Some(ip(source)), at(to), transport, PATIENCE).unwrap();
-            assert_eq!(
-                outcome.seen_source().map(|seen| seen.ip()),
-                Some(ip(source)),
-                "{source} to {to}/{transport}: {outcome}"
-            );
+            let seen = outcome.seen_source().map(|seen| seen.ip());
+            assert_eq!(seen, Some(ip(source)), "to {to}/{transport}: {outcome}");
         }
     }
+    assert!(sandbox.namespace_of(ip("10.64.3.3")).is_none());
     // Without a choice the first address of the family is the source.
     let chosen = |from, to| {
         probe(from, None, at(to), Transport::Tcp, PATIENCE)

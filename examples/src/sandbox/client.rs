@@ -54,8 +54,8 @@ pub enum Outcome {
     },
     /// Somebody said that nothing listens there.
     Refused(Refusal),
-    /// The sending namespace itself did not let the packet out (`EPERM`, as after a drop in an
-    /// output hook; TCP hides it and times out).
+    /// The sending namespace itself dropped the packet in an output hook (`EPERM`); only UDP tells,
+    /// TCP hides it and times out.
     Blocked,
     /// The connection came about, but was closed or stayed silent until the deadline.
     Silent,

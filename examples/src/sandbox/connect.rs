@@ -193,11 +193,8 @@ impl Connection {
         // The queue comes first. The kernel handles the ICMP answer to a SYN while `connect` still
         // owns the socket, and then records it only here; the error itself would follow a second
         // later, on the next SYN.
-        if let Some(errno) = icmp_error(self.socket.as_raw_fd()) {
-            return Some(Ok(match errno {
-                Errno::ECONNREFUSED => Outcome::Refused(Refusal::PortUnreachable),
-                other => Outcome::Unreachable(other),
-            }));
+        if let Some(outcome) = self.icmp_error() {
+            return Some(Ok(outcome));
         }
         match getsockopt(&self.socket, sockopt::SocketError) {
             Ok(0) => None,
@@ -214,8 +211,20 @@ impl Connection {
         }
     }
 
-    /// What an error of a system call means; the kernel reports pending ICMP errors there too.
+    /// What the oldest ICMP error that the socket keeps means.
+    fn icmp_error(&self) -> Option<Outcome> {
+        icmp_error(self.socket.as_raw_fd()).map(|errno| match errno {
+            Errno::ECONNREFUSED => Outcome::Refused(Refusal::PortUnreachable),
+            other => Outcome::Unreachable(other),
+        })
+    }
+
+    /// What an error of a system call means.
     fn refused_locally(&self, errno: Errno) -> Failure {
+        // A reject rule of this namespace fails the call like a drop, but leaves its ICMP error.
+        if let Some(outcome) = self.icmp_error() {
+            return Failure::Outcome(outcome);
+        }
         match errno {
             Errno::ECONNREFUSED => Failure::Outcome(Outcome::Refused(match self.transport {
                 Transport::Tcp => Refusal::Reset,

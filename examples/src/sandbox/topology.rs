@@ -189,8 +189,13 @@ impl Sandbox {
         let to_node = layout.node.as_str();
         connect_veth((node, UPLINK), (outside, to_node))?;
         outside.add_address(to_node, IpNet::from(IpAddr::from(layout.gateway)))?;
-        for address in &layout.node_addresses {
-            node.add_address(UPLINK, IpNet::from(*address))?;
+        let (v4, v6): (Vec<IpAddr>, Vec<IpAddr>) = layout
+            .node_addresses
+            .iter()
+            .partition(|address| address.is_ipv4());
+        // Masquerading takes the oldest IPv4 and the youngest IPv6 address of a link.
+        for address in v4.into_iter().chain(v6.into_iter().rev()) {
+            node.add_address(UPLINK, IpNet::from(address))?;
         }
         for address in &layout.clients {
             outside.add_address("lo", IpNet::from(*address))?;
