@@ -107,7 +107,10 @@ pub fn connect_veth(
     (namespace, link): (&Namespace, &str),
     (peer_namespace, peer): (&Namespace, &str),
 ) -> Result<(), Error> {
-    let operation = format_args!("connect link {link} to {peer} of {}", peer_namespace.name());
+    let operation = format_args!(
+        "create veth pair {link} and {peer} of {}",
+        peer_namespace.name()
+    );
     namespace.rtnl(operation, |rtnl| {
         rtnl.add_veth(link, peer, peer_namespace.fd())
     })?;
