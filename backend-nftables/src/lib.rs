@@ -2,6 +2,7 @@
 
 mod bytes;
 pub mod error;
+mod evaluate;
 mod kernel;
 mod key;
 pub mod netlink;
@@ -15,6 +16,7 @@ mod schema;
 mod skeleton;
 mod transaction;
 
+pub use evaluate::{Evaluator, Fault, Host, Outcome, Pins, evaluate, shares};
 pub use kernel::{Kernel, failure};
 pub use key::{ChainBody, ChainId, ElementValue, Key, Rare, SetId, Value};
 pub use render::{MAX_ENDPOINTS, Renderer};
