@@ -15,7 +15,8 @@ use crate::registers::Registers;
 use crate::rule::{Bytes, Data, TableName};
 use crate::schema;
 use crate::skeleton::{
-    COUNTS, DROP_POOL, PLAIN, REJECT_POOL, STICKY, affinity_chains, skeleton, slots, source_rule,
+    COUNTS, DROP_POOL, PLAIN, REJECT_POOL, STICKY, affinity_chains, affinity_seconds, skeleton,
+    slots, source_rule,
 };
 
 /// Says a plan as maps of one nf_tables table.
@@ -175,7 +176,7 @@ impl Port<'_> {
         let pool = pool_number(self.number, scope);
         let number = pool.to_ne_bytes();
         let class = match self.plan.affinity {
-            Some(affinity) => STICKY.saturating_add(affinity.timeout_seconds),
+            Some(affinity) => STICKY + affinity_seconds(affinity),
             None => PLAIN,
         };
         let count = u16::try_from(endpoints.len()).unwrap_or(u16::MAX);
@@ -198,7 +199,7 @@ impl Port<'_> {
             objects.extend(slots(count));
         }
         if let Some(affinity) = self.plan.affinity {
-            objects.extend(affinity_chains(self.regs, affinity.timeout_seconds));
+            objects.extend(affinity_chains(self.regs, affinity_seconds(affinity)));
         }
     }
 

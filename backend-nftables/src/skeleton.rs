@@ -1,6 +1,6 @@
 //! The objects that exist once: table, sets, chains, and what the node decides.
 
-use svc_core::{IpNet, LocalDetector, NodePlan, Ruleset, Unserved};
+use svc_core::{ClientIpAffinity, IpNet, LocalDetector, NodePlan, Ruleset, Unserved};
 
 use crate::bytes::{address, host, interval, port, words};
 use crate::key::{ChainBody, ChainId, ElementValue, Key, SetId, Value};
@@ -26,6 +26,8 @@ pub(crate) const DROP: u32 = 2;
 pub(crate) const STICKY: u32 = 16;
 /// Endpoint counts whose rows of `slots` always exist.
 pub(crate) const COUNTS: u16 = 64;
+/// Longest affinity timeout, seconds; the API server allows a day.
+const MAX_AFFINITY: u32 = 1 << 30;
 /// The default timeout of ClientIP affinity, whose chains always exist.
 const DEFAULT_AFFINITY: u32 = 10_800;
 
@@ -79,6 +81,11 @@ pub(crate) fn slots(count: u16) -> impl Iterator<Item = (Key, Value)> {
     })
 }
 
+/// The affinity timeout that stands for one, seconds.
+pub(crate) fn affinity_seconds(affinity: ClientIpAffinity) -> u32 {
+    affinity.timeout_seconds.clamp(1, MAX_AFFINITY)
+}
+
 /// Chains and classes of one affinity timeout.
 pub(crate) fn affinity_chains(regs: Registers, seconds: u32) -> Vec<(Key, Value)> {
     let pairs = [
@@ -91,9 +98,11 @@ pub(crate) fn affinity_chains(regs: Registers, seconds: u32) -> Vec<(Key, Value)
     ];
     let mut objects = Vec::new();
     for (frontends, classes, id) in pairs {
-        let class = STICKY.saturating_add(seconds);
         let element = ElementValue::data(Verdict::Goto(id.name()));
-        objects.push((Key::Element(classes, host(class)), Value::Element(element)));
+        objects.push((
+            Key::Element(classes, host(STICKY + seconds)),
+            Value::Element(element),
+        ));
         let body = affinity_chain(regs, &id, &frontends, seconds);
         objects.push((Key::Chain(id), Value::Chain(Box::new(body))));
     }
@@ -182,11 +191,16 @@ fn entry(
     hook: Hook,
     next: &ChainId,
 ) -> (ChainId, ChainBody) {
-    let addressed = |set| {
+    let addressed = |set, then| {
         let known = lookup(&set, Register::R0, Found::Continue);
-        vec![regs.destination(), known, goto(next)]
+        vec![regs.destination(), known, then]
     };
-    let mut rules = vec![addressed(SetId::ClusterIps), addressed(SetId::Addresses)];
+    // Packets to other front ends come back if there is none at the port: the address may still be
+    // inside the service range.
+    let mut rules = vec![
+        addressed(SetId::ClusterIps, goto(next)),
+        addressed(SetId::Addresses, verdict(Verdict::Jump(next.name()))),
+    ];
     let inside = lookup(&SetId::ServiceCidrs, Register::R0, Found::Continue);
     rules.extend(unserved(
         regs,
