@@ -14,6 +14,7 @@ mod render;
 pub mod rule;
 mod schema;
 mod skeleton;
+mod slots;
 mod transaction;
 
 pub use evaluate::{Evaluator, Fault, Host, Outcome, Pins, evaluate, shares};
@@ -21,4 +22,4 @@ pub use kernel::{Kernel, failure};
 pub use key::{ChainBody, ChainId, ElementValue, Key, Rare, SetId, Value};
 pub use render::{MAX_ENDPOINTS, Renderer};
 pub use schema::AFFINITY_SIZE;
-pub use transaction::Batches;
+pub use transaction::{Batches, Start};
