@@ -8,6 +8,8 @@ mod diagnostic;
 mod name;
 mod net;
 pub mod object;
+#[cfg(feature = "serde")]
+pub mod wire;
 
 pub use diagnostic::{Diagnostic, DiagnosticReason, ObjectKind, Severity};
 pub use ipnet::{IpNet, Ipv4Net, Ipv6Net};
