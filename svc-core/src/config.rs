@@ -9,7 +9,8 @@ mod duration;
 mod read;
 #[cfg(feature = "serde")]
 mod section;
-#[cfg(all(test, feature = "serde"))]
+#[cfg(feature = "serde")]
+#[cfg(test)]
 mod tests;
 
 use alloc::collections::BTreeMap;

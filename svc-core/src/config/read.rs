@@ -250,14 +250,7 @@ fn local_detection(remarks: &mut Remarks, top: &Section<'_>) -> LocalDetection {
         true => LocalDetection::None,
         false => LocalDetection::ClusterCidr(ranges.clone()),
     };
-    let mode = match top.field("detectLocalMode") {
-        Some(Value::Text(text)) => text.as_str(),
-        None => "",
-        Some(other) => {
-            remarks.invalid(top.path("detectLocalMode"), "a string", &other.words());
-            ""
-        }
-    };
+    let mode = top.text(remarks, "detectLocalMode").unwrap_or_default();
     match mode {
         "" | "ClusterCIDR" => by_range(),
         "NodeCIDR" => LocalDetection::NodeCidr,
@@ -388,24 +381,22 @@ fn read_process(remarks: &mut Remarks, top: &Section<'_>, config: &mut ProxyConf
     let client = top.field("clientConnection");
     let client = Section::open(remarks, "clientConnection.", client, CLIENT);
     config.kubeconfig = client.text(remarks, "kubeconfig").map(Into::into);
-    match top.field("featureGates") {
-        None => {}
-        Some(Value::Map(gates)) => {
-            for (name, on) in gates {
-                match on {
-                    Value::Bool(on) => {
-                        config.feature_gates.insert(name.as_str().into(), *on);
-                    }
-                    other => {
-                        let path = format!("featureGates.{name}");
-                        remarks.invalid(path, "true or false", &other.words());
-                    }
-                }
+    let Some(gates) = top.field("featureGates") else {
+        return;
+    };
+    if gates.entries().is_none() {
+        let wanted = "a map of names to true or false";
+        remarks.invalid(top.path("featureGates"), wanted, &gates.words());
+    }
+    for (name, on) in gates.entries().unwrap_or_default() {
+        match on.boolean() {
+            Some(on) => {
+                config.feature_gates.insert(name.as_str().into(), on);
             }
-        }
-        Some(other) => {
-            let wanted = "a map of names to true or false";
-            remarks.invalid(top.path("featureGates"), wanted, &other.words());
+            None => {
+                let path = format!("featureGates.{name}");
+                remarks.invalid(path, "true or false", &on.words());
+            }
         }
     }
 }

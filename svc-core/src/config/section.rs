@@ -63,15 +63,13 @@ impl<'v> Section<'v> {
         value: Option<&'v Value>,
         known: &[&str],
     ) -> Self {
-        let entries = match value {
-            Some(Value::Map(entries)) => entries.as_slice(),
-            None | Some(Value::Null) => &[],
-            Some(other) => {
-                let field = prefix.trim_end_matches('.').to_string();
-                remarks.invalid(field, "an object", &other.words());
-                &[]
-            }
-        };
+        let value = value.filter(|value| **value != Value::Null);
+        let entries = value.and_then(Value::entries);
+        if let (Some(other), None) = (value, entries) {
+            let field = prefix.trim_end_matches('.').to_string();
+            remarks.invalid(field, "an object", &other.words());
+        }
+        let entries = entries.unwrap_or_default();
         for (key, _) in entries
             .iter()
             .filter(|(key, _)| !known.contains(&key.as_str()))
@@ -97,13 +95,12 @@ impl<'v> Section<'v> {
     }
 
     pub(super) fn bool(&self, remarks: &mut Remarks, key: &str) -> Option<bool> {
-        match self.field(key)? {
-            Value::Bool(value) => Some(*value),
-            other => {
-                remarks.invalid(self.path(key), "true or false", &other.words());
-                None
-            }
+        let value = self.field(key)?;
+        let read = value.boolean();
+        if read.is_none() {
+            remarks.invalid(self.path(key), "true or false", &value.words());
         }
+        read
     }
 
     /// A number within bounds.
@@ -113,25 +110,23 @@ impl<'v> Section<'v> {
         key: &str,
         bounds: core::ops::RangeInclusive<i64>,
     ) -> Option<i64> {
-        match self.field(key)? {
-            Value::Integer(value) if bounds.contains(value) => Some(*value),
-            other => {
-                let wanted = format!("{} to {}", bounds.start(), bounds.end());
-                remarks.invalid(self.path(key), &wanted, &other.words());
-                None
-            }
+        let value = self.field(key)?;
+        let read = value.integer().filter(|number| bounds.contains(number));
+        if read.is_none() {
+            let wanted = format!("{} to {}", bounds.start(), bounds.end());
+            remarks.invalid(self.path(key), &wanted, &value.words());
         }
+        read
     }
 
     /// A text that is not empty.
     pub(super) fn text(&self, remarks: &mut Remarks, key: &str) -> Option<&'v str> {
-        match self.field(key)? {
-            Value::Text(text) => (!text.is_empty()).then_some(text),
-            other => {
-                remarks.invalid(self.path(key), "a string", &other.words());
-                None
-            }
+        let value = self.field(key)?;
+        let read = value.text();
+        if read.is_none() {
+            remarks.invalid(self.path(key), "a string", &value.words());
         }
+        read.filter(|text| !text.is_empty())
     }
 
     /// A duration of zero or more.
@@ -163,20 +158,19 @@ impl<'v> Section<'v> {
 
     /// The texts of a list with their paths.
     pub(super) fn texts(&self, remarks: &mut Remarks, key: &str) -> Vec<(String, &'v str)> {
-        let members = match self.field(key) {
-            None => return Vec::new(),
-            Some(Value::List(members)) => members,
-            Some(other) => {
-                remarks.invalid(self.path(key), "a list", &other.words());
-                return Vec::new();
-            }
+        let Some(value) = self.field(key) else {
+            return Vec::new();
+        };
+        let Some(members) = value.members() else {
+            remarks.invalid(self.path(key), "a list", &value.words());
+            return Vec::new();
         };
         let mut texts = Vec::new();
         for (index, member) in members.iter().enumerate() {
             let path = format!("{}{key}[{index}]", self.prefix);
-            match member {
-                Value::Text(text) => texts.push((path, text.as_str())),
-                other => remarks.invalid(path, "a string", &other.words()),
+            match member.text() {
+                Some(text) => texts.push((path, text)),
+                None => remarks.invalid(path, "a string", &member.words()),
             }
         }
         texts

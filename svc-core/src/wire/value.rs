@@ -41,28 +41,48 @@ pub struct ValueError(String);
 impl Value {
     /// The member of an object.
     pub fn member(&self, key: &str) -> Option<&Value> {
-        match self {
-            Self::Map(entries) => entries.iter().find(|(k, _)| k == key).map(|(_, v)| v),
-            Self::Null
-            | Self::Bool(_)
-            | Self::Integer(_)
-            | Self::Float(_)
-            | Self::Text(_)
-            | Self::List(_) => None,
+        let mut entries = self.entries()?.iter();
+        entries.find(|(k, _)| k == key).map(|(_, value)| value)
+    }
+
+    /// The keys and values of an object.
+    pub fn entries(&self) -> Option<&[(String, Value)]> {
+        if let Self::Map(entries) = self {
+            return Some(entries);
         }
+        None
+    }
+
+    /// The members of a list.
+    pub fn members(&self) -> Option<&[Value]> {
+        if let Self::List(members) = self {
+            return Some(members);
+        }
+        None
     }
 
     /// The text of a string.
     pub fn text(&self) -> Option<&str> {
-        match self {
-            Self::Text(text) => Some(text),
-            Self::Null
-            | Self::Bool(_)
-            | Self::Integer(_)
-            | Self::Float(_)
-            | Self::List(_)
-            | Self::Map(_) => None,
+        if let Self::Text(text) = self {
+            return Some(text);
         }
+        None
+    }
+
+    /// The value of a boolean.
+    pub fn boolean(&self) -> Option<bool> {
+        if let Self::Bool(value) = self {
+            return Some(*value);
+        }
+        None
+    }
+
+    /// The value of a whole number.
+    pub fn integer(&self) -> Option<i64> {
+        if let Self::Integer(value) = self {
+            return Some(*value);
+        }
+        None
     }
 
     /// What the value is, in words for a message.
