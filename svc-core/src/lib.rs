@@ -4,6 +4,7 @@
 extern crate alloc;
 
 mod diagnostic;
+pub mod endpoints;
 mod name;
 mod net;
 pub mod object;
