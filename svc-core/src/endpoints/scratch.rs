@@ -76,6 +76,7 @@ pub fn slices<'a>(
                     endpoints: part,
                     headless: is_headless(service),
                     managed_by: Some(managed_by.clone()),
+                    labels: None,
                 });
                 number += 1;
             }
