@@ -7,12 +7,17 @@
 //!                                                                       ┘
 //! ```
 //!
-//! [`slices`] starts from nothing.
+//! [`slices`] starts from nothing; a [`SliceController`] keeps slices that exist, with few writes, at
+//! a cost that follows the change: one Pod costs the Services that select it and the slices it is in.
 //!
 //! Rules are cited as B-398 to B-428.
 
+mod auto_hints;
+mod controller;
 mod endpoint;
 mod family;
+mod held;
+mod namespace;
 mod port;
 mod scratch;
 mod topology;
@@ -20,14 +25,22 @@ mod topology;
 #[cfg(test)]
 mod fixture;
 #[cfg(test)]
+mod laws;
+#[cfg(test)]
+mod packing_tests;
+#[cfg(test)]
 mod tests;
 
+pub use controller::{SliceChange, SliceConfig, SliceController};
 pub use family::families;
 pub use scratch::slices;
 pub use topology::Topology;
 
-use crate::name::Name;
-use crate::object::{HEADLESS_LABEL, Labels, MANAGED_BY_LABEL, SERVICE_NAME_LABEL, Service};
+use alloc::sync::Arc;
+
+use crate::object::{
+    EndpointSlice, HEADLESS_LABEL, Labels, MANAGED_BY_LABEL, SERVICE_NAME_LABEL, Service,
+};
 
 /// Value of the label `endpointslice.kubernetes.io/managed-by` that the cluster's own controller uses.
 pub const CLUSTER_CONTROLLER: &str = "endpointslice-controller.k8s.io";
@@ -53,22 +66,29 @@ pub fn is_headless(service: &Service) -> bool {
     service.headless || service.cluster_ips.is_empty()
 }
 
-/// Labels of the slices of a Service: its own but for the reserved ones, which are set here (B-420).
-pub fn labels(service: &Service, managed_by: &Name) -> Labels {
-    let mut labels = Labels::new();
-    if let Some(extra) = &service.extra {
-        for (key, value) in &extra.labels {
-            if ![HEADLESS_LABEL, MANAGED_BY_LABEL, SERVICE_NAME_LABEL].contains(&key.as_ref()) {
-                labels.insert(key.clone(), value.clone());
-            }
-        }
-    }
-    if is_headless(service) {
+/// All labels of a slice, as an API object has them (B-420).
+pub fn labels(slice: &EndpointSlice) -> Labels {
+    let mut labels = slice.labels.as_deref().cloned().unwrap_or_default();
+    if slice.headless {
         labels.insert(HEADLESS_LABEL.into(), "".into());
     }
-    labels.insert(MANAGED_BY_LABEL.into(), managed_by.clone());
-    labels.insert(SERVICE_NAME_LABEL.into(), service.name.name.clone());
+    if let Some(managed_by) = &slice.managed_by {
+        labels.insert(MANAGED_BY_LABEL.into(), managed_by.clone());
+    }
+    labels.insert(SERVICE_NAME_LABEL.into(), slice.service.clone());
     labels
+}
+
+/// Labels that slices copy from their Service: all but the reserved ones (B-420).
+fn copied_labels(service: &Service) -> Option<Arc<Labels>> {
+    let labels = &service.extra.as_ref()?.labels;
+    let reserved = [HEADLESS_LABEL, MANAGED_BY_LABEL, SERVICE_NAME_LABEL];
+    let copied: Labels = labels
+        .iter()
+        .filter(|(key, _)| !reserved.contains(&key.as_ref()))
+        .map(|(key, value)| (key.clone(), value.clone()))
+        .collect();
+    (!copied.is_empty()).then(|| Arc::new(copied))
 }
 
 /// Whether annotation `topology-mode` asks for hints in proportion to zones (B-426).

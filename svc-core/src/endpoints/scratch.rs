@@ -4,10 +4,12 @@ use alloc::boxed::Box;
 use alloc::format;
 use alloc::vec::Vec;
 
+use super::auto_hints::{Part, assign};
 use super::endpoint::{LeftOut, endpoint_of, selects};
 use super::port::{Ports, ServicePorts, same_ports};
 use super::{
-    CLUSTER_CONTROLLER, DEFAULT_MAX_ENDPOINTS, Topology, families, has_slices, is_headless,
+    CLUSTER_CONTROLLER, DEFAULT_MAX_ENDPOINTS, Topology, copied_labels, families, has_slices,
+    is_headless, topology_mode_is_auto,
 };
 use crate::diagnostic::{Diagnostic, DiagnosticReason, ObjectKind};
 use crate::name::{Name, NamespacedName};
@@ -46,6 +48,7 @@ pub fn slices<'a>(
         .collect();
     let ports = ServicePorts::of(service);
     let managed_by = Name::from(CLUSTER_CONTROLLER);
+    let labels = copied_labels(service);
     let mut slices = Vec::new();
     for family in families(service) {
         let mut groups: Vec<(Ports, Vec<SliceEndpoint>)> = Vec::new();
@@ -65,6 +68,17 @@ pub fn slices<'a>(
         if groups.is_empty() {
             groups.push((Ports::from([]), Vec::new()));
         }
+        if topology_mode_is_auto(service) {
+            let mut parts: Vec<Part<'_>> = groups
+                .iter_mut()
+                .map(|(_, endpoints)| Part {
+                    endpoints,
+                    written_anyway: true,
+                })
+                .collect();
+            let (_, disabled) = assign(&mut parts, topology.zone_cpu());
+            diagnostics.extend(disabled.map(|why| why.diagnostic(service, family)));
+        }
         let mut number = 0;
         for (ports, endpoints) in groups {
             for part in parts(endpoints) {
@@ -76,7 +90,7 @@ pub fn slices<'a>(
                     endpoints: part,
                     headless: is_headless(service),
                     managed_by: Some(managed_by.clone()),
-                    labels: None,
+                    labels: labels.clone(),
                 });
                 number += 1;
             }

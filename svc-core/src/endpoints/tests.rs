@@ -305,7 +305,8 @@ fn b415_a_slice_holds_a_hundred() {
 fn b420_labels_are_those_of_the_service_and_the_reserved_ones() {
     let mut web = service("web");
     let labels_of = |service: &Service| {
-        labels(service, &CLUSTER_CONTROLLER.into())
+        let (made, _) = slices(service, &[], &Topology::unknown());
+        labels(&made[0])
             .iter()
             .map(|(key, value)| alloc::format!("{key}={value}\n"))
             .collect::<alloc::string::String>()
