@@ -17,6 +17,7 @@ mod controller;
 mod endpoint;
 mod family;
 mod held;
+mod mirror;
 mod namespace;
 mod port;
 mod scratch;
@@ -33,6 +34,10 @@ mod tests;
 
 pub use controller::{SliceChange, SliceConfig, SliceController};
 pub use family::families;
+pub use mirror::{
+    EndpointAddress, EndpointSubset, Endpoints, MAX_MIRRORED_PER_SUBSET, MIRRORING_CONTROLLER,
+    mirror,
+};
 pub use scratch::slices;
 pub use topology::Topology;
 

@@ -266,7 +266,7 @@ impl SliceController {
             if nodes.is_empty() {
                 break;
             }
-            for pod in namespace.pods.values() {
+            for pod in namespace.pods() {
                 if pod.node.as_ref().is_some_and(|node| nodes.contains(node)) {
                     let mut services = Vec::new();
                     namespace.selecting(pod, &mut services);
@@ -352,10 +352,10 @@ impl Step<'_> {
             .collect();
         let slices = entry.slices_mut(family);
         slices.pack(&frame, wanted.into_iter());
-        if topology_mode_is_auto(service) {
-            if let Some(disabled) = slices.assign_hints(self.topology.zone_cpu()) {
-                self.diagnostics.push(disabled.diagnostic(service, family));
-            }
+        if topology_mode_is_auto(service)
+            && let Some(disabled) = slices.assign_hints(self.topology.zone_cpu())
+        {
+            self.diagnostics.push(disabled.diagnostic(service, family));
         }
         slices.writes(&frame, self.changes);
     }
@@ -363,8 +363,7 @@ impl Step<'_> {
     fn wanted(&mut self, service: &Service, entry: &Entry, family: IpFamily, name: Name) -> Wanted {
         let Some(pod) = self
             .namespace
-            .pods
-            .get(&name)
+            .pod(&name)
             .filter(|pod| selects(service, pod))
         else {
             return (name, None);

@@ -327,11 +327,11 @@ impl HeldSlices {
                 return;
             }
             let placeholder = empty.remove(0);
-            if let Some(held) = self.slices.get_mut(&placeholder) {
-                if !held.ports.is_empty() {
-                    held.ports = Ports::from([]);
-                    self.touched.insert(placeholder);
-                }
+            if let Some(held) = self.slices.get_mut(&placeholder)
+                && !held.ports.is_empty()
+            {
+                held.ports = Ports::from([]);
+                self.touched.insert(placeholder);
             }
         }
         for name in empty {
@@ -396,9 +396,9 @@ impl HeldSlice {
 }
 
 fn copy_hints(from: &SliceEndpoint, to: &mut SliceEndpoint) {
-    if let (Some(from), Some(to)) = (&from.extra, &mut to.extra) {
-        if from.hints != to.hints {
-            Arc::make_mut(to).hints = from.hints.clone();
-        }
+    if let (Some(from), Some(to)) = (&from.extra, &mut to.extra)
+        && from.hints != to.hints
+    {
+        Arc::make_mut(to).hints = from.hints.clone();
     }
 }

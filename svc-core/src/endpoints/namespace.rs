@@ -1,7 +1,10 @@
 //! Pods, Services and slices of one namespace, indexed by label.
 
+use alloc::boxed::Box;
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
+
+use hashbrown::HashMap;
 
 use super::endpoint::selects;
 use super::has_slices;
@@ -15,15 +18,29 @@ use crate::object::{Labels, Pod, Service};
 type Term = (Name, Name);
 
 /// What a controller keeps of one namespace.
+///
+/// Pods have numbers and the two hash tables are for look-ups only: with ordered maps, comparing
+/// 100,000 Pod names that differ in their last letters was most of the cost.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Namespace {
-    pub(super) pods: BTreeMap<Name, Pod>,
-    pub(super) services: BTreeMap<Name, Entry>,
+    pub(super) services: BTreeMap<Name, Box<Entry>>,
     /// Who has which slice name.
     pub(super) slice_owners: BTreeMap<Name, SliceOwner>,
-    pods_by_label: BTreeMap<Term, BTreeSet<Name>>,
-    /// Each Service under one term of its selector.
-    services_by_term: BTreeMap<Term, BTreeSet<Name>>,
+    pods: Vec<Option<Pod>>,
+    free: Vec<PodNumber>,
+    pod_numbers: HashMap<Name, PodNumber>,
+    terms: HashMap<Term, TermUsers>,
+}
+
+/// Position in [`Namespace::pods`].
+type PodNumber = u32;
+
+/// Who has a label or selects it.
+#[derive(Clone, Debug, Default)]
+struct TermUsers {
+    pods: BTreeSet<PodNumber>,
+    /// Each Service is under one term of its selector.
+    services: BTreeSet<Name>,
 }
 
 /// A Service, and the slices that are its.
@@ -69,7 +86,7 @@ impl Namespace {
     pub(super) fn entry(&mut self, service: &Name) -> &mut Entry {
         self.services
             .entry(service.clone())
-            .or_insert_with(Entry::new)
+            .or_insert_with(|| Box::new(Entry::new()))
     }
 
     /// Keeps a Service; false when it is the same as before.
@@ -108,32 +125,50 @@ impl Namespace {
         known
     }
 
+    pub(super) fn pods(&self) -> impl Iterator<Item = &Pod> {
+        self.pods.iter().flatten()
+    }
+
+    pub(super) fn pod(&self, name: &Name) -> Option<&Pod> {
+        self.numbered(*self.pod_numbers.get(name)?)
+    }
+
     /// Keeps a Pod, and returns the Services that select it now or did before.
     pub(super) fn apply_pod(&mut self, pod: Pod) -> Vec<Name> {
         let name = pod.name.name.clone();
         let mut affected = Vec::new();
-        match self.pods.get(&name) {
-            Some(old) if *old == pod => return affected,
-            Some(old) if old.labels == pod.labels => self.selecting(old, &mut affected),
+        match self.pod(&name) {
+            Some(old) if *old == pod => {}
+            Some(old) if old.labels == pod.labels => {
+                self.selecting(&pod, &mut affected);
+                let number = self.pod_numbers.get(&name);
+                if let Some(slot) = number.and_then(|n| self.pods.get_mut(*n as usize)) {
+                    *slot = Some(pod);
+                }
+            }
             Some(_) => {
                 affected = self.delete_pod(&name);
-                self.index_pod(&pod, &mut affected);
+                self.insert_pod(pod, &mut affected);
             }
-            None => self.index_pod(&pod, &mut affected),
+            None => self.insert_pod(pod, &mut affected),
         }
-        self.pods.insert(name, pod);
         affected
     }
 
     /// Forgets a Pod, and returns the Services that selected it.
     pub(super) fn delete_pod(&mut self, name: &Name) -> Vec<Name> {
         let mut affected = Vec::new();
-        let Some(pod) = self.pods.remove(name) else {
+        let Some(number) = self.pod_numbers.remove(name) else {
             return affected;
         };
+        let slot = self.pods.get_mut(number as usize);
+        let Some(pod) = slot.and_then(Option::take) else {
+            return affected;
+        };
+        self.free.push(number);
         self.selecting(&pod, &mut affected);
         for term in terms(&pod.labels) {
-            remove(&mut self.pods_by_label, &term, name);
+            self.leave(&term, |users| users.pods.remove(&number));
         }
         affected
     }
@@ -141,7 +176,7 @@ impl Namespace {
     /// Names of the Services that select a Pod are added to `found`.
     pub(super) fn selecting(&self, pod: &Pod, found: &mut Vec<Name>) {
         for term in terms(&pod.labels) {
-            for name in self.services_by_term.get(&term).into_iter().flatten() {
+            for name in self.terms.get(&term).into_iter().flat_map(|t| &t.services) {
                 let service = self.services.get(name).and_then(|e| e.service.as_ref());
                 if service.is_some_and(|service| selects(service, pod)) {
                     found.push(name.clone());
@@ -154,25 +189,34 @@ impl Namespace {
     pub(super) fn selected(&self, service: &Service) -> Vec<Name> {
         let none = BTreeSet::new();
         let candidates = terms(&service.selector)
-            .map(|term| self.pods_by_label.get(&term).unwrap_or(&none))
+            .map(|term| self.terms.get(&term).map_or(&none, |users| &users.pods))
             .min_by_key(|pods| pods.len());
         candidates
             .into_iter()
             .flatten()
-            .filter(|name| {
-                self.pods
-                    .get(*name)
-                    .is_some_and(|pod| selects(service, pod))
-            })
-            .cloned()
+            .filter_map(|number| self.numbered(*number))
+            .filter(|pod| selects(service, pod))
+            .map(|pod| pod.name.name.clone())
             .collect()
     }
 
-    fn index_pod(&mut self, pod: &Pod, affected: &mut Vec<Name>) {
-        self.selecting(pod, affected);
+    fn numbered(&self, number: PodNumber) -> Option<&Pod> {
+        self.pods.get(number as usize)?.as_ref()
+    }
+
+    fn insert_pod(&mut self, pod: Pod, affected: &mut Vec<Name>) {
+        self.selecting(&pod, affected);
+        let number = self.free.pop().unwrap_or_else(|| {
+            self.pods.push(None);
+            // 2^32 Pods do not fit into memory.
+            (self.pods.len() - 1) as PodNumber
+        });
         for term in terms(&pod.labels) {
-            let pods = self.pods_by_label.entry(term).or_default();
-            pods.insert(pod.name.name.clone());
+            self.terms.entry(term).or_default().pods.insert(number);
+        }
+        self.pod_numbers.insert(pod.name.name.clone(), number);
+        if let Some(slot) = self.pods.get_mut(number as usize) {
+            *slot = Some(pod);
         }
     }
 
@@ -181,16 +225,26 @@ impl Namespace {
         if !has_slices(service) {
             return None;
         }
-        let count = |term: &Term| self.services_by_term.get(term).map_or(0, BTreeSet::len);
+        let count = |term: &Term| self.terms.get(term).map_or(0, |users| users.services.len());
         let term = terms(&service.selector).min_by_key(count)?;
-        let services = self.services_by_term.entry(term.clone()).or_default();
-        services.insert(service.name.name.clone());
+        let users = self.terms.entry(term.clone()).or_default();
+        users.services.insert(service.name.name.clone());
         Some(term)
     }
 
     fn unindex_service(&mut self, name: &Name, term: Option<Term>) {
         if let Some(term) = term {
-            remove(&mut self.services_by_term, &term, name);
+            self.leave(&term, |users| users.services.remove(name));
+        }
+    }
+
+    /// Takes a user off a term, and the term away with its last one.
+    fn leave(&mut self, term: &Term, remove: impl FnOnce(&mut TermUsers) -> bool) {
+        if let Some(users) = self.terms.get_mut(term) {
+            remove(users);
+            if users.pods.is_empty() && users.services.is_empty() {
+                self.terms.remove(term);
+            }
         }
     }
 }
@@ -199,13 +253,4 @@ fn terms(labels: &Labels) -> impl Iterator<Item = Term> {
     labels
         .iter()
         .map(|(key, value)| (key.clone(), value.clone()))
-}
-
-fn remove(index: &mut BTreeMap<Term, BTreeSet<Name>>, term: &Term, name: &Name) {
-    if let Some(names) = index.get_mut(term) {
-        names.remove(name);
-        if names.is_empty() {
-            index.remove(term);
-        }
-    }
 }

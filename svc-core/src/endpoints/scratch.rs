@@ -16,6 +16,9 @@ use crate::name::{Name, NamespacedName};
 use crate::net::IpFamily;
 use crate::object::{EndpointSlice, Pod, Service, SliceEndpoint};
 
+/// Ports and the endpoints that have them.
+type Group = (Ports, Vec<SliceEndpoint>);
+
 /// The slices of a Service with these Pods, as if none existed before.
 ///
 /// Pods that the Service does not select are passed over, so all Pods may be given. The order of
@@ -46,60 +49,70 @@ pub fn slices<'a>(
         .into_iter()
         .filter(|pod| selects(service, pod))
         .collect();
-    let ports = ServicePorts::of(service);
     let managed_by = Name::from(CLUSTER_CONTROLLER);
     let labels = copied_labels(service);
     let mut slices = Vec::new();
     for family in families(service) {
-        let mut groups: Vec<(Ports, Vec<SliceEndpoint>)> = Vec::new();
-        for pod in &pods {
-            match endpoint_of(service, pod, family, topology) {
-                Ok(endpoint) => {
-                    let ports = ports.on(service, pod);
-                    match groups.iter_mut().find(|(held, _)| same_ports(held, &ports)) {
-                        Some((_, endpoints)) => endpoints.push(endpoint),
-                        None => groups.push((ports, [endpoint].into())),
-                    }
-                }
-                Err(LeftOut::Rightly) => {}
-                Err(LeftOut::NodeMissing) => diagnostics.push(node_missing(service, pod)),
-            }
-        }
-        if groups.is_empty() {
-            groups.push((Ports::from([]), Vec::new()));
-        }
-        if topology_mode_is_auto(service) {
-            let mut parts: Vec<Part<'_>> = groups
-                .iter_mut()
-                .map(|(_, endpoints)| Part {
-                    endpoints,
-                    written_anyway: true,
-                })
-                .collect();
-            let (_, disabled) = assign(&mut parts, topology.zone_cpu());
-            diagnostics.extend(disabled.map(|why| why.diagnostic(service, family)));
-        }
-        let mut number = 0;
-        for (ports, endpoints) in groups {
-            for part in parts(endpoints) {
-                slices.push(EndpointSlice {
-                    name: slice_name(&service.name, family, number),
-                    service: service.name.name.clone(),
-                    family,
-                    ports: ports.iter().cloned().collect(),
-                    endpoints: part,
-                    headless: is_headless(service),
-                    managed_by: Some(managed_by.clone()),
-                    labels: labels.clone(),
-                });
-                number += 1;
-            }
+        let groups = groups(service, &pods, family, topology, &mut diagnostics);
+        let parts = groups
+            .into_iter()
+            .flat_map(|(ports, endpoints)| parts(endpoints).map(move |part| (ports.clone(), part)));
+        for (number, (ports, endpoints)) in (0..).zip(parts) {
+            slices.push(EndpointSlice {
+                name: slice_name(&service.name, family, number),
+                service: service.name.name.clone(),
+                family,
+                ports: ports.iter().cloned().collect(),
+                endpoints,
+                headless: is_headless(service),
+                managed_by: Some(managed_by.clone()),
+                labels: labels.clone(),
+            });
         }
     }
     // A Pod is looked at once per family.
     diagnostics.sort_unstable();
     diagnostics.dedup();
     (slices, diagnostics)
+}
+
+/// Endpoints of a family by their ports (B-412); one group of nothing when there are none (B-399).
+fn groups(
+    service: &Service,
+    pods: &[&Pod],
+    family: IpFamily,
+    topology: &Topology,
+    diagnostics: &mut Vec<Diagnostic>,
+) -> Vec<Group> {
+    let ports = ServicePorts::of(service);
+    let mut groups: Vec<Group> = Vec::new();
+    for pod in pods {
+        let endpoint = match endpoint_of(service, pod, family, topology) {
+            Ok(endpoint) => endpoint,
+            Err(LeftOut::Rightly) => continue,
+            Err(LeftOut::NodeMissing) => {
+                diagnostics.push(node_missing(service, pod));
+                continue;
+            }
+        };
+        let ports = ports.on(service, pod);
+        match groups.iter_mut().find(|(held, _)| same_ports(held, &ports)) {
+            Some((_, endpoints)) => endpoints.push(endpoint),
+            None => groups.push((ports, [endpoint].into())),
+        }
+    }
+    if groups.is_empty() {
+        groups.push((Ports::from([]), Vec::new()));
+    }
+    if topology_mode_is_auto(service) {
+        let parts = groups.iter_mut().map(|(_, endpoints)| Part {
+            endpoints,
+            written_anyway: true,
+        });
+        let (_, disabled) = assign(&mut parts.collect::<Vec<_>>(), topology.zone_cpu());
+        diagnostics.extend(disabled.map(|why| why.diagnostic(service, family)));
+    }
+    groups
 }
 
 /// Name of the n-th slice of a family.
@@ -133,10 +146,9 @@ pub(super) fn node_missing(service: &Service, pod: &Pod) -> Diagnostic {
 }
 
 /// At most [`DEFAULT_MAX_ENDPOINTS`] each, and one empty part of nothing.
-fn parts(endpoints: Vec<SliceEndpoint>) -> Vec<Box<[SliceEndpoint]>> {
+fn parts(endpoints: Vec<SliceEndpoint>) -> impl Iterator<Item = Box<[SliceEndpoint]>> {
     let max = usize::from(DEFAULT_MAX_ENDPOINTS);
-    if endpoints.len() <= max {
-        return [endpoints.into_boxed_slice()].into();
-    }
-    endpoints.chunks(max).map(Box::from).collect()
+    let count = endpoints.len().div_ceil(max).max(1);
+    let mut endpoints = endpoints.into_iter();
+    (0..count).map(move |_| endpoints.by_ref().take(max).collect())
 }
