@@ -22,6 +22,8 @@ mod ruleset;
 pub mod select;
 mod service_plan;
 mod state;
+#[cfg(feature = "serde")]
+pub mod wire;
 
 pub use delta::{Change, PlanDelta};
 pub use diagnostic::{Diagnostic, DiagnosticReason, ObjectKind, Severity};
