@@ -34,10 +34,7 @@ mod tests;
 
 pub use controller::{SliceChange, SliceConfig, SliceController};
 pub use family::families;
-pub use mirror::{
-    EndpointAddress, EndpointSubset, Endpoints, MAX_MIRRORED_PER_SUBSET, MIRRORING_CONTROLLER,
-    mirror,
-};
+pub use mirror::{MAX_MIRRORED_PER_SUBSET, MIRRORING_CONTROLLER, mirror};
 pub use scratch::slices;
 pub use topology::Topology;
 

@@ -206,10 +206,7 @@ fn moves(
     }
     let mut giving: BTreeMap<Name, usize> = BTreeMap::new();
     let mut receiving: BTreeMap<Name, usize> = BTreeMap::new();
-    loop {
-        let (Some((from, give)), Some((to, take))) = (most(&surplus), most(&lack)) else {
-            break;
-        };
+    while let (Some((from, give)), Some((to, take))) = (most(&surplus), most(&lack)) {
         let whole = give >= total_cpu || take >= total_cpu;
         let half = 2 * give >= total_cpu && 2 * take >= total_cpu;
         if !whole || !half {

@@ -5,17 +5,14 @@ use alloc::collections::BTreeSet;
 use alloc::format;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
-use core::net::IpAddr;
 
 use super::is_headless;
 use super::port::{Ports, same_ports};
 use super::scratch::slice_name;
 use crate::diagnostic::{Diagnostic, DiagnosticReason, ObjectKind};
-use crate::name::{Name, NamespacedName};
+use crate::name::Name;
 use crate::net::IpFamily;
-use crate::object::{
-    Conditions, EndpointExtra, EndpointPort, EndpointSlice, Labels, Service, SliceEndpoint,
-};
+use crate::object::{EndpointSlice, Endpoints, SKIP_MIRROR_LABEL, Service, SliceEndpoint};
 
 /// Value of the label `endpointslice.kubernetes.io/managed-by` of mirrored slices.
 pub const MIRRORING_CONTROLLER: &str = "endpointslicemirroring-controller.k8s.io";
@@ -23,43 +20,8 @@ pub const MIRRORING_CONTROLLER: &str = "endpointslicemirroring-controller.k8s.io
 /// How many addresses of a subset are mirrored (B-428).
 pub const MAX_MIRRORED_PER_SUBSET: usize = 1000;
 
-/// A legacy Endpoints object.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Endpoints {
-    /// Namespace and name, which is that of the Service.
-    pub name: NamespacedName,
-    /// `metadata.labels` but for those with a meaning of their own.
-    pub labels: Labels,
-    /// Label `endpointslice.kubernetes.io/skip-mirror: "true"`, or the annotation of a leader
-    /// election, which used such objects as locks.
-    pub skip_mirror: bool,
-    /// `subsets`.
-    pub subsets: Vec<EndpointSubset>,
-}
-
-/// One entry of `subsets`.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct EndpointSubset {
-    /// `addresses`, ready ones.
-    pub addresses: Vec<EndpointAddress>,
-    /// `notReadyAddresses`.
-    pub not_ready_addresses: Vec<EndpointAddress>,
-    /// `ports`.
-    pub ports: Vec<EndpointPort>,
-}
-
-/// One address of a subset.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct EndpointAddress {
-    /// `ip`.
-    pub ip: IpAddr,
-    /// `hostname`.
-    pub hostname: Option<Name>,
-    /// `nodeName`.
-    pub node: Option<Name>,
-    /// `targetRef.name`, when it is a Pod.
-    pub pod: Option<Name>,
-}
+/// Family, ports and the endpoints that have them.
+type Group = (IpFamily, Ports, Vec<SliceEndpoint>);
 
 /// The slices that mirror an Endpoints object, one per set of ports and family.
 ///
@@ -73,46 +35,42 @@ pub fn mirror(
     let Some(service) = service.filter(|s| s.selector.is_empty() && !endpoints.skip_mirror) else {
         return (Vec::new(), diagnostics);
     };
-    let mut groups: Vec<(IpFamily, Ports, Vec<SliceEndpoint>)> = Vec::new();
+    let mut groups: Vec<Group> = Vec::new();
     let mut seen = BTreeSet::new();
     for (i, subset) in endpoints.subsets.iter().enumerate() {
-        let ports = Ports::from(&*subset.ports);
-        let all = subset.addresses.len() + subset.not_ready_addresses.len();
-        if all > MAX_MIRRORED_PER_SUBSET {
-            diagnostics.push(too_many(endpoints, i, all));
+        if subset.endpoints.len() > MAX_MIRRORED_PER_SUBSET {
+            diagnostics.push(too_many(endpoints, i, subset.endpoints.len()));
         }
-        let ready = subset.addresses.iter().map(|address| (address, true));
-        let not_ready = subset
-            .not_ready_addresses
-            .iter()
-            .map(|address| (address, false));
-        for (address, ready) in ready.chain(not_ready).take(MAX_MIRRORED_PER_SUBSET) {
-            let family = IpFamily::of(address.ip);
-            let position = groups
-                .iter()
-                .position(|(f, p, _)| *f == family && same_ports(p, &ports));
-            let position = position.unwrap_or_else(|| {
-                groups.push((family, ports.clone(), Vec::new()));
-                groups.len() - 1
-            });
+        let ports = Ports::from(&*subset.ports);
+        for endpoint in subset.endpoints.iter().take(MAX_MIRRORED_PER_SUBSET) {
+            let family = IpFamily::of(endpoint.address);
+            let position = position(&mut groups, family, &ports);
             // One address may be in several subsets with the same ports.
-            if seen.insert((position, address.ip))
-                && let Some((_, _, endpoints)) = groups.get_mut(position)
+            if seen.insert((position, endpoint.address))
+                && let Some((_, _, members)) = groups.get_mut(position)
             {
-                endpoints.push(endpoint(address, ready));
+                members.push(endpoint.clone());
             }
         }
     }
     (slices(endpoints, service, groups), diagnostics)
 }
 
-fn slices(
-    endpoints: &Endpoints,
-    service: &Service,
-    mut groups: Vec<(IpFamily, Ports, Vec<SliceEndpoint>)>,
-) -> Vec<EndpointSlice> {
+fn position(groups: &mut Vec<Group>, family: IpFamily, ports: &Ports) -> usize {
+    let known = groups
+        .iter()
+        .position(|(f, p, _)| *f == family && same_ports(p, ports));
+    known.unwrap_or_else(|| {
+        groups.push((family, ports.clone(), Vec::new()));
+        groups.len() - 1
+    })
+}
+
+fn slices(endpoints: &Endpoints, service: &Service, mut groups: Vec<Group>) -> Vec<EndpointSlice> {
     groups.sort_by_key(|(family, _, _)| *family);
-    let labels = (!endpoints.labels.is_empty()).then(|| Arc::new(endpoints.labels.clone()));
+    let mut labels = endpoints.labels.clone();
+    labels.remove(SKIP_MIRROR_LABEL);
+    let labels = (!labels.is_empty()).then(|| Arc::new(labels));
     let managed_by = Name::from(MIRRORING_CONTROLLER);
     let numbered = (0..).zip(groups);
     numbered
@@ -127,25 +85,6 @@ fn slices(
             labels: labels.clone(),
         })
         .collect()
-}
-
-fn endpoint(address: &EndpointAddress, ready: bool) -> SliceEndpoint {
-    let extra = EndpointExtra {
-        hostname: address.hostname.clone(),
-        pod: address.pod.clone(),
-        ..EndpointExtra::default()
-    };
-    SliceEndpoint {
-        address: address.ip,
-        // Nothing is said of `serving` and `terminating`, so their defaults hold (B-060).
-        conditions: Conditions {
-            ready,
-            serving: true,
-            terminating: false,
-        },
-        node: address.node.clone(),
-        extra: (extra != EndpointExtra::default()).then(|| Arc::new(extra)),
-    }
 }
 
 fn too_many(endpoints: &Endpoints, subset: usize, addresses: usize) -> Diagnostic {
@@ -166,20 +105,18 @@ mod tests {
     use super::super::fixture::{service, text};
     use super::*;
     use crate::net::Protocol;
-
-    fn address(ip: &str) -> EndpointAddress {
-        EndpointAddress {
-            ip: ip.parse().unwrap(),
-            hostname: None,
-            node: None,
-            pod: None,
-        }
-    }
+    use crate::object::{Conditions, EndpointPort, EndpointSubset, Labels};
 
     fn subset(addresses: &[&str], not_ready: &[&str], port: u16) -> EndpointSubset {
+        let all = |ips: &[&str], conditions| -> Vec<SliceEndpoint> {
+            ips.iter()
+                .map(|ip| SliceEndpoint::new(ip.parse().unwrap(), conditions))
+                .collect()
+        };
+        let mut endpoints = all(addresses, Conditions::READY);
+        endpoints.extend(all(not_ready, Conditions::NOT_READY));
         EndpointSubset {
-            addresses: addresses.iter().copied().map(address).collect(),
-            not_ready_addresses: not_ready.iter().copied().map(address).collect(),
+            endpoints: endpoints.into(),
             ports: [EndpointPort {
                 name: "".into(),
                 protocol: Protocol::Tcp,
@@ -215,7 +152,7 @@ mod tests {
         expect![[r#"
             db-ipv4-00000 IPv4 :5432/TCP
               10.0.0.1 ? ready serving
-              10.0.0.2 ? serving
+              10.0.0.2 ?
               10.0.0.3 ? ready serving
             db-ipv4-00001 IPv4 :9187/TCP
               10.0.0.1 ? ready serving
@@ -241,15 +178,11 @@ mod tests {
     #[test]
     fn b428_a_thousand_addresses_per_subset() {
         let mut large = subset(&[], &["10.9.0.1"], 80);
-        large.addresses = (0..1000)
-            .map(|i: u16| {
-                let [high, low] = i.to_be_bytes();
-                EndpointAddress {
-                    ip: [10, 0, high, low].into(),
-                    ..address("10.0.0.1")
-                }
-            })
-            .collect();
+        let ready = (0..1000).map(|i: u16| {
+            let [high, low] = i.to_be_bytes();
+            SliceEndpoint::new([10, 0, high, low].into(), Conditions::READY)
+        });
+        large.endpoints = ready.chain(large.endpoints).collect();
         let (endpoints, service) = db([large].into());
         let (slices, diagnostics) = mirror(&endpoints, Some(&service));
         assert_eq!(slices[0].endpoints.len(), 1000);
