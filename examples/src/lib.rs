@@ -2,5 +2,8 @@
 
 pub mod cli;
 pub mod cluster;
+pub mod host;
 pub mod manifest;
+pub mod nftables_proxy;
+pub mod proxy;
 pub mod sandbox;
