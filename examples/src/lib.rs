@@ -2,6 +2,7 @@
 
 pub mod cli;
 pub mod cluster;
+pub mod demo;
 pub mod host;
 pub mod manifest;
 pub mod nftables_proxy;
