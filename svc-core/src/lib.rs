@@ -3,15 +3,44 @@
 
 extern crate alloc;
 
+mod claims;
 pub mod config;
+mod delta;
 mod diagnostic;
+mod explain;
+mod lint;
 mod name;
 mod net;
+mod node_plan;
 pub mod object;
+mod plan;
+mod planner;
+mod reconciler;
+mod route;
+mod ruleset;
+pub mod select;
+mod service_plan;
+mod state;
 #[cfg(feature = "serde")]
 pub mod wire;
 
+pub use delta::{Change, PlanDelta};
 pub use diagnostic::{Diagnostic, DiagnosticReason, ObjectKind, Severity};
+pub use explain::{ExplainedEndpoint, Explanation, LeftOut, MasqueradeReason, explain};
 pub use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 pub use name::{DEFAULT_NAMESPACE, Name, NamespacedName, ServicePortName};
 pub use net::{IpFamily, Protocol, UnknownProtocol, parse_cidr, parse_ip, unspecified};
+pub use node_plan::{
+    ClusterIpMasquerade, EmptySourceRanges, LocalDetector, NodeConfig, NodePlan, NodePorts,
+    RefusedAt, Unserved,
+};
+pub use plan::{
+    ClientIpAffinity, Endpoint, Frontend, FrontendAddress, FrontendKind, Hairpin, HealthCheck,
+    Locality, Masquerade, Origin, PerOrigin, Plan, Route, Scope, ServicePortPlan, SourceRanges,
+    address_text,
+};
+pub use planner::Planner;
+pub use reconciler::{Action, Drift, Failure, Reconciler};
+pub use route::{Answering, Decision, Flow, Reason, Target, Verdict};
+pub use ruleset::{Base, Edit, EditGroup, Fragment, Render, Ruleset, Transaction};
+pub use state::{Changes, ClusterState, Event, NodeChange, ServiceId, WatchEvent};

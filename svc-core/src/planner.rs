@@ -1,0 +1,350 @@
+//! Plans of both families, kept up to date event by event.
+
+use alloc::collections::BTreeMap;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use core::mem;
+
+use crate::claims::{ClaimKey, Claimant, Claims, Wish};
+use crate::delta::PlanDelta;
+use crate::diagnostic::Diagnostic;
+use crate::name::{NamespacedName, ServicePortName};
+use crate::net::IpFamily;
+use crate::node_plan::{NodeConfig, NodePlan};
+use crate::plan::{HealthCheck, Plan, ServicePortPlan};
+use crate::service_plan::{Inputs, PlannedPort, diagnose, health_check, plan_ports, wishes_of};
+use crate::state::{Changes, ClusterState, Event, NodeChange, ServiceId};
+
+/// Keeps the plans of both families of one node up to date.
+///
+/// An event costs what the Service it concerns costs, however many others there are. The law:
+/// after any history, [`Planner::plan`] equals [`Plan::compute`] of [`Planner::state`].
+#[derive(Clone, Debug)]
+pub struct Planner {
+    config: NodeConfig,
+    state: ClusterState,
+    node: PerFamily<Arc<NodePlan>>,
+    /// Node plans of the latest [`Planner::delta`].
+    reported_node: PerFamily<Option<Arc<NodePlan>>>,
+    claims: Claims,
+    planned: Vec<Planned>,
+    dirty: Vec<ServiceId>,
+    all_dirty: bool,
+}
+
+/// One value for each family.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct PerFamily<T> {
+    v4: T,
+    v6: T,
+}
+
+impl<T> PerFamily<T> {
+    fn build(mut value: impl FnMut(IpFamily) -> T) -> Self {
+        Self {
+            v4: value(IpFamily::V4),
+            v6: value(IpFamily::V6),
+        }
+    }
+
+    pub(crate) fn at(&self, family: IpFamily) -> &T {
+        match family {
+            IpFamily::V4 => &self.v4,
+            IpFamily::V6 => &self.v6,
+        }
+    }
+
+    pub(crate) fn at_mut(&mut self, family: IpFamily) -> &mut T {
+        match family {
+            IpFamily::V4 => &mut self.v4,
+            IpFamily::V6 => &mut self.v6,
+        }
+    }
+}
+
+/// What is planned for one Service.
+#[derive(Clone, Debug, Default)]
+struct Planned {
+    dirty: bool,
+    name: Option<NamespacedName>,
+    wishes: Vec<Wish>,
+    claimed: Vec<ClaimKey>,
+    ports: PerFamily<Vec<PlannedPort>>,
+    health: PerFamily<Option<HealthCheck>>,
+    diagnostics: Vec<Diagnostic>,
+    /// The Service whose wishes are filed.
+    service: Option<Arc<crate::object::Service>>,
+}
+
+impl Planner {
+    /// A planner for a node, without any object.
+    pub fn new(config: NodeConfig) -> Self {
+        let state = ClusterState::new();
+        let node = PerFamily::build(|family| Arc::new(resolve(&config, &state, family)));
+        Self {
+            config,
+            state,
+            node,
+            reported_node: PerFamily::default(),
+            claims: Claims::default(),
+            planned: Vec::new(),
+            dirty: Vec::new(),
+            all_dirty: false,
+        }
+    }
+
+    /// The objects.
+    pub fn state(&self) -> &ClusterState {
+        &self.state
+    }
+
+    /// The node and its configuration.
+    pub fn config(&self) -> &NodeConfig {
+        &self.config
+    }
+
+    /// Takes in an event; the plans change with the next [`Planner::delta`].
+    pub fn handle(&mut self, event: Event) -> Changes {
+        let changes = self.state.apply(event);
+        for id in &changes.services {
+            self.mark(*id);
+        }
+        if changes.node == NodeChange::Changed {
+            self.refresh_node();
+        }
+        changes
+    }
+
+    /// Replaces the configuration, such as when the addresses of the host change.
+    pub fn configure(&mut self, config: NodeConfig) {
+        self.config = config;
+        self.refresh_node();
+    }
+
+    /// Brings the plans up to date and says what changed since the last call, for both families.
+    ///
+    /// Before [`ClusterState::is_complete`] there is nothing to say (B-237).
+    pub fn delta(&mut self) -> Vec<PlanDelta> {
+        if !self.state.is_complete() {
+            return Vec::new();
+        }
+        let mut deltas = PerFamily::build(PlanDelta::empty);
+        self.update(&mut deltas);
+        for family in IpFamily::ALL {
+            let node = self.node.at(family);
+            let reported = self.reported_node.at_mut(family);
+            if reported.as_ref() != Some(node) {
+                *reported = Some(node.clone());
+                deltas.at_mut(family).node = Some(node.clone());
+            }
+        }
+        let PerFamily { v4, v6 } = deltas;
+        [v4, v6]
+            .into_iter()
+            .filter(|delta| !delta.is_empty())
+            .collect()
+    }
+
+    /// The plan of a family, as of the latest [`Planner::delta`].
+    pub fn plan(&self, family: IpFamily) -> Plan {
+        let ports = self.planned.iter().flat_map(|p| p.ports.at(family));
+        let health = self.planned.iter().filter_map(|planned| {
+            let check = *planned.health.at(family);
+            planned.name.clone().zip(check)
+        });
+        Plan {
+            family,
+            node: self.node.at(family).clone(),
+            service_ports: ports.cloned().collect(),
+            health_checks: health.collect(),
+        }
+    }
+
+    /// What is wrong with Services in the company of the others, sorted.
+    pub fn diagnostics(&self) -> Vec<&Diagnostic> {
+        let mut all: Vec<_> = self.planned.iter().flat_map(|p| &p.diagnostics).collect();
+        all.sort_unstable();
+        all
+    }
+
+    /// The planned ports of one Service, as of the latest [`Planner::delta`].
+    pub fn service_ports(
+        &self,
+        name: &NamespacedName,
+        family: IpFamily,
+    ) -> &[(ServicePortName, Arc<ServicePortPlan>)] {
+        let planned = self
+            .state
+            .id(name)
+            .and_then(|id| self.planned.get(id.0 as usize));
+        planned.map_or(&[], |planned| planned.ports.at(family))
+    }
+
+    fn mark(&mut self, id: ServiceId) {
+        let index = id.0 as usize;
+        if index >= self.planned.len() {
+            self.planned.resize_with(index + 1, Planned::default);
+        }
+        if !mem::replace(&mut self.planned[index].dirty, true) {
+            self.dirty.push(id);
+        }
+    }
+
+    fn refresh_node(&mut self) {
+        let fresh = PerFamily::build(|family| resolve(&self.config, &self.state, family));
+        for family in IpFamily::ALL {
+            let held = self.node.at_mut(family);
+            if **held != *fresh.at(family) {
+                *held = Arc::new(fresh.at(family).clone());
+                self.all_dirty = true;
+            }
+        }
+    }
+
+    fn update(&mut self, deltas: &mut PerFamily<PlanDelta>) {
+        if mem::take(&mut self.all_dirty) {
+            for id in self.state.ids() {
+                self.mark(id);
+            }
+        }
+        // Claims first: who owns what decides the plans of other Services too.
+        let mut next = 0;
+        while let Some(id) = self.dirty.get(next).copied() {
+            self.reclaim(id);
+            next += 1;
+        }
+        for id in mem::take(&mut self.dirty) {
+            self.replan(id, deltas);
+        }
+        for family in IpFamily::ALL {
+            deltas.at_mut(family).sort();
+        }
+    }
+
+    /// Files the wishes of a Service and marks every Service whose claims that changes.
+    fn reclaim(&mut self, id: ServiceId) {
+        let service = self.state.service_at(id).cloned();
+        let planned = &mut self.planned[id.0 as usize];
+        if same_object(planned.service.as_ref(), service.as_ref()) {
+            return;
+        }
+        let wishes = wishes_of(service.as_ref());
+        planned.wishes.clone_from(&wishes);
+        planned.service.clone_from(&service);
+        let keys = wishes.iter().map(|wish| wish.key).collect();
+        let before = mem::replace(&mut planned.claimed, keys);
+        for key in &before {
+            self.claims.remove(key, id);
+        }
+        if let Some(service) = &service {
+            for wish in &wishes {
+                let claimant = Claimant::new(service, id, wish.kind);
+                self.claims.insert(wish.key, claimant);
+            }
+        }
+        for key in before.into_iter().chain(wishes.iter().map(|wish| wish.key)) {
+            self.mark_others(&key, id);
+        }
+    }
+
+    /// Marks the other Services that want a key, or a node port that it shadows (B-116).
+    fn mark_others(&mut self, key: &ClaimKey, id: ServiceId) {
+        let mut others: Vec<ServiceId> = self.claims.all(key).iter().map(|c| c.id).collect();
+        if let ClaimKey::Ip(ip, protocol, port) = key {
+            let family = IpFamily::of(*ip);
+            if self.node.at(family).addresses.binary_search(ip).is_ok() {
+                let node_port = ClaimKey::NodePort(family, *protocol, *port);
+                others.extend(self.claims.all(&node_port).iter().map(|c| c.id));
+            }
+        }
+        for other in others.into_iter().filter(|other| *other != id) {
+            self.mark(other);
+        }
+    }
+
+    fn replan(&mut self, id: ServiceId, deltas: &mut PerFamily<PlanDelta>) {
+        let service = self.state.service_at(id).cloned();
+        let slices = self.state.slices_at(id);
+        let name = service.as_ref().map(|service| service.name.clone());
+        let planned = &mut self.planned[id.0 as usize];
+        planned.dirty = false;
+        let former = mem::replace(&mut planned.name, name.clone());
+        let inputs = service.as_ref().map(|service| Inputs {
+            id,
+            service,
+            slices,
+            claims: &self.claims,
+            wishes: &planned.wishes,
+        });
+        planned.diagnostics = inputs.as_ref().map(diagnose).unwrap_or_default();
+        let fresh = PerFamily::build(|family| {
+            let node = self.node.at(family);
+            let inputs = inputs.as_ref()?;
+            let health = health_check(inputs.service, slices, node, family);
+            Some((plan_ports(inputs, node, family), health))
+        });
+        for family in IpFamily::ALL {
+            let (ports, health) = fresh.at(family).clone().unwrap_or_default();
+            let delta = deltas.at_mut(family);
+            let before = mem::take(planned.ports.at_mut(family));
+            *planned.ports.at_mut(family) = delta.compare(before, ports);
+            let before = mem::replace(planned.health.at_mut(family), health);
+            delta.compare_health(former.as_ref(), before, name.as_ref(), health);
+        }
+    }
+}
+
+fn same_object<T: PartialEq>(a: Option<&Arc<T>>, b: Option<&Arc<T>>) -> bool {
+    match (a, b) {
+        (Some(a), Some(b)) => Arc::ptr_eq(a, b),
+        (None, None) => true,
+        (Some(_), None) | (None, Some(_)) => false,
+    }
+}
+
+fn resolve(config: &NodeConfig, state: &ClusterState, family: IpFamily) -> NodePlan {
+    let node = state.node(&config.name).map(|node| &**node);
+    let cidrs = state.service_cidrs().map(|cidr| &**cidr);
+    NodePlan::resolve(config, node, cidrs, family)
+}
+
+impl Plan {
+    /// The plan of a node, from scratch: the specification of [`Planner`].
+    pub fn compute(state: &ClusterState, config: &NodeConfig, family: IpFamily) -> Self {
+        let node = Arc::new(resolve(config, state, family));
+        let mut claims = Claims::default();
+        let mut wishes = BTreeMap::new();
+        for id in state.ids() {
+            let Some(service) = state.service_at(id) else {
+                continue;
+            };
+            let wanted = wishes_of(Some(service));
+            for wish in &wanted {
+                claims.insert(wish.key, Claimant::new(service, id, wish.kind));
+            }
+            wishes.insert(id, (service, wanted));
+        }
+        let mut service_ports = Vec::with_capacity(wishes.len());
+        let mut health_checks = BTreeMap::new();
+        for (id, (service, wishes)) in &wishes {
+            let slices = state.slices_at(*id);
+            let inputs = Inputs {
+                id: *id,
+                service,
+                slices,
+                claims: &claims,
+                wishes,
+            };
+            service_ports.extend(plan_ports(&inputs, &node, family));
+            if let Some(check) = health_check(service, slices, &node, family) {
+                health_checks.insert(service.name.clone(), check);
+            }
+        }
+        Self {
+            family,
+            node,
+            service_ports: service_ports.into_iter().collect(),
+            health_checks,
+        }
+    }
+}

@@ -1,0 +1,460 @@
+//! Makes a kernel match a plan, without doing any I/O itself.
+//!
+//! The caller asks [`Reconciler::poll`] what to do, does it, and reports back:
+//!
+//! ```text
+//!            ┌───────── Action::Read ──────────► Reconciler::on_read
+//!   poll() ──┼───────── Action::Commit ────────► on_committed │ on_failed
+//!            └───────── Action::Idle
+//! ```
+//!
+//! Changes are folded into what is wanted and never drained into a transaction, so nothing is
+//! lost when a commit fails: the kernel's content then counts as unknown and is read again.
+
+use alloc::collections::BTreeMap;
+use alloc::string::String;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use core::mem;
+
+use hashbrown::HashMap;
+
+use crate::delta::PlanDelta;
+use crate::name::ServicePortName;
+use crate::net::IpFamily;
+use crate::node_plan::NodePlan;
+use crate::plan::{Plan, ServicePortPlan};
+use crate::ruleset::{Base, Edit, EditGroup, Render, Ruleset, Transaction, subtract};
+
+/// Makes the rulesets of one family match the plan.
+#[derive(Clone, Debug)]
+pub struct Reconciler<R: Render> {
+    render: R,
+    family: IpFamily,
+    node: Option<Arc<NodePlan>>,
+    /// The node-wide part that the kernel shows.
+    shown_node: Option<Arc<NodePlan>>,
+    /// What is wanted. A table, as names are looked up at every change; it is sorted before use.
+    desired: HashMap<ServicePortName, Arc<ServicePortPlan>>,
+    /// Names whose kernel objects may differ from what is wanted, with the plan they show.
+    pending: BTreeMap<ServicePortName, Option<Arc<ServicePortPlan>>>,
+    /// Shared objects of the kernel, with the number of service ports that need each.
+    shared: BTreeMap<R::Key, (R::Value, u32)>,
+    kernel: Kernel<R>,
+    quarantine: BTreeMap<ServicePortName, String>,
+    verify: bool,
+}
+
+/// What is known of the kernel's content.
+#[derive(Clone, Debug)]
+enum Kernel<R: Render> {
+    /// Nothing: it must be read.
+    Unknown,
+    /// It shows what is wanted but for `pending` and a new node-wide part.
+    Known,
+    /// It shows what is wanted but for this transaction, which is waiting or under way, and for
+    /// what came after it.
+    Committing(Arc<Transaction<R::Key, R::Value>>),
+}
+
+/// What the caller has to do next.
+#[derive(Clone, Debug)]
+pub enum Action<R: Render> {
+    /// Nothing: the kernel shows the plan.
+    Idle,
+    /// Read what the kernel holds and call [`Reconciler::on_read`].
+    Read,
+    /// Apply the transaction and call [`Reconciler::on_committed`] or [`Reconciler::on_failed`].
+    Commit(Arc<Transaction<R::Key, R::Value>>),
+}
+
+/// How a commit failed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Failure {
+    /// Nothing was applied, and the same may work later: a lock is held by somebody else.
+    Busy,
+    /// It is not known what was applied.
+    Unknown,
+    /// The kernel refused objects of these service ports: they are set aside with the reason
+    /// until their plan changes, and all others are applied.
+    Refused(Vec<(ServicePortName, String)>),
+}
+
+/// How the kernel's content differed from what it should have been.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Drift<K> {
+    /// Objects that were gone.
+    pub missing: Vec<K>,
+    /// Objects with another value.
+    pub changed: Vec<K>,
+    /// Objects that nothing asked for.
+    pub foreign: Vec<K>,
+}
+
+impl<K> Drift<K> {
+    /// Whether everything was as it should be.
+    pub fn is_empty(&self) -> bool {
+        self.missing.is_empty() && self.changed.is_empty() && self.foreign.is_empty()
+    }
+}
+
+impl<R: Render> Reconciler<R> {
+    /// A reconciler that wants nothing yet and knows nothing of the kernel.
+    pub fn new(render: R, family: IpFamily) -> Self {
+        Self {
+            render,
+            family,
+            node: None,
+            shown_node: None,
+            desired: HashMap::new(),
+            pending: BTreeMap::new(),
+            shared: BTreeMap::new(),
+            kernel: Kernel::Unknown,
+            quarantine: BTreeMap::new(),
+            verify: false,
+        }
+    }
+
+    /// Takes in what changed in the plan; deltas of another family are passed over.
+    pub fn change(&mut self, delta: &PlanDelta) {
+        if delta.family != self.family {
+            return;
+        }
+        if let Some(node) = &delta.node {
+            self.node = Some(node.clone());
+        }
+        for change in &delta.service_ports {
+            let before = match &change.after {
+                Some(plan) => self.desired.insert(change.name.clone(), plan.clone()),
+                None => self.desired.remove(&change.name),
+            };
+            let set_aside = self.quarantine.remove(&change.name).is_some();
+            let shown = if set_aside { None } else { before };
+            self.pending.entry(change.name.clone()).or_insert(shown);
+        }
+    }
+
+    /// The renderer.
+    pub fn render(&self) -> &R {
+        &self.render
+    }
+
+    /// Service ports that the kernel refused, with the reason.
+    pub fn quarantine(&self) -> &BTreeMap<ServicePortName, String> {
+        &self.quarantine
+    }
+
+    /// The plan that the kernel should show, without health checks.
+    pub fn wanted(&self) -> Option<Plan> {
+        let mut plan = Plan::empty(self.family, self.node.clone()?);
+        plan.service_ports = self.wanted_ports().into_iter().collect();
+        Some(plan)
+    }
+
+    /// Asks for a comparison with the kernel at the next [`Reconciler::poll`].
+    pub fn verify(&mut self) {
+        self.verify = true;
+    }
+
+    /// Whether the kernel shows what is wanted, as far as is known.
+    pub fn is_settled(&self) -> bool {
+        matches!(self.kernel, Kernel::Known)
+            && !self.verify
+            && self.pending.is_empty()
+            && self.shown_node == self.node
+    }
+
+    /// What to do next.
+    pub fn poll(&mut self) -> Action<R> {
+        let Some(node) = self.node.clone() else {
+            return Action::Idle;
+        };
+        match &self.kernel {
+            Kernel::Unknown => return Action::Read,
+            Kernel::Committing(transaction) => return Action::Commit(transaction.clone()),
+            Kernel::Known if self.verify => {
+                self.kernel = Kernel::Unknown;
+                return Action::Read;
+            }
+            Kernel::Known => {}
+        }
+        if self.pending.is_empty() && self.shown_node.as_ref() == Some(&node) {
+            return Action::Idle;
+        }
+        let transaction = self.update(&node);
+        if transaction.is_empty() {
+            return Action::Idle;
+        }
+        let transaction = Arc::new(transaction);
+        self.kernel = Kernel::Committing(transaction.clone());
+        Action::Commit(transaction)
+    }
+
+    /// Takes in what the kernel holds, and says how it differs from what it should hold.
+    ///
+    /// What was wanted but never committed counts as a difference too: only a kernel that was
+    /// [settled](Self::is_settled) before differs by somebody else's doing.
+    pub fn on_read(&mut self, held: Ruleset<R::Key, R::Value>) -> Drift<R::Key> {
+        let Some(node) = self.node.clone() else {
+            return Drift::default();
+        };
+        self.verify = false;
+        self.render.learn(&held);
+        for name in mem::take(&mut self.pending).into_keys() {
+            if !self.desired.contains_key(&name) {
+                self.render.forget(&name);
+            }
+        }
+        let transaction = self.replace(&node, held);
+        let drift = Drift::of(&transaction);
+        self.kernel = match transaction.is_empty() {
+            true => Kernel::Known,
+            false => Kernel::Committing(Arc::new(transaction)),
+        };
+        drift
+    }
+
+    /// The transaction of the latest [`Action::Commit`] was applied.
+    pub fn on_committed(&mut self) {
+        if let Kernel::Committing(_) = self.kernel {
+            self.kernel = Kernel::Known;
+        }
+    }
+
+    /// The transaction of the latest [`Action::Commit`] was not applied.
+    pub fn on_failed(&mut self, failure: Failure) {
+        match failure {
+            Failure::Busy => {}
+            Failure::Unknown => self.kernel = Kernel::Unknown,
+            Failure::Refused(ports) => {
+                self.quarantine.extend(ports);
+                self.kernel = Kernel::Unknown;
+            }
+        }
+    }
+
+    fn wanted_ports(&self) -> Vec<(ServicePortName, Arc<ServicePortPlan>)> {
+        let ports = self.desired.iter();
+        let mut ports: Vec<_> = ports
+            .filter(|(name, _)| !self.quarantine.contains_key(*name))
+            .map(|(name, plan)| (name.clone(), plan.clone()))
+            .collect();
+        ports.sort_unstable_by(|a, b| a.0.cmp(&b.0));
+        ports
+    }
+
+    /// The edits for the names that changed since the kernel was known, or for all of them when
+    /// the node-wide part changed.
+    fn update(&mut self, node: &Arc<NodePlan>) -> Transaction<R::Key, R::Value> {
+        let shown = self.shown_node.replace(node.clone());
+        let shown = shown.unwrap_or_else(|| node.clone());
+        let mut pending = mem::take(&mut self.pending);
+        let mut groups = Vec::new();
+        if shown != *node {
+            let before = self.render.skeleton(&shown).into_iter().collect();
+            let after = self.render.skeleton(node).into_iter().collect();
+            let edits = self.count(subtract(before, after));
+            push_group(&mut groups, None, edits);
+            for (name, plan) in self.wanted_ports() {
+                pending.entry(name).or_insert(Some(plan));
+            }
+        }
+        for (name, before) in pending {
+            let after = self.desired.get(&name).cloned();
+            let after = after.filter(|_| !self.quarantine.contains_key(&name));
+            if before == after && shown == *node {
+                continue;
+            }
+            let mut fragment = |node: &NodePlan, plan: &Option<Arc<ServicePortPlan>>| {
+                let plan = plan.as_ref();
+                plan.map_or_else(Vec::new, |plan| self.render.service_port(node, &name, plan))
+            };
+            let (old, new) = (fragment(&shown, &before), fragment(node, &after));
+            let edits = self.count(subtract(old, new));
+            if after.is_none() {
+                self.render.forget(&name);
+            }
+            push_group(&mut groups, Some(name), edits);
+        }
+        Transaction {
+            groups: merge(groups),
+            base: Base::InUse,
+        }
+    }
+
+    /// Lets through only those edits of shared objects that the first or last user makes.
+    fn count(&mut self, edits: Vec<Edit<R::Key, R::Value>>) -> Vec<Edit<R::Key, R::Value>> {
+        let mut kept = Vec::with_capacity(edits.len());
+        for edit in edits {
+            if !R::is_shared(&edit.key) {
+                kept.push(edit);
+                continue;
+            }
+            match (&edit.before, &edit.after) {
+                (None, Some(value)) => match self.shared.get_mut(&edit.key) {
+                    Some((_, users)) => *users += 1,
+                    None => {
+                        self.shared.insert(edit.key.clone(), (value.clone(), 1));
+                        kept.push(edit);
+                    }
+                },
+                (Some(_), None) => {
+                    let Some((_, users)) = self.shared.get_mut(&edit.key) else {
+                        continue;
+                    };
+                    *users = users.saturating_sub(1);
+                    if *users == 0 && !R::outlives_users(&edit.key) {
+                        self.shared.remove(&edit.key);
+                        kept.push(edit);
+                    }
+                }
+                // The value of a shared object is a function of its key, so this is a change of
+                // the only value there is.
+                (Some(_), Some(value)) => {
+                    if let Some((held, _)) = self.shared.get_mut(&edit.key) {
+                        held.clone_from(value);
+                    }
+                    kept.push(edit);
+                }
+                (None, None) => {}
+            }
+        }
+        kept
+    }
+
+    /// The edits that turn what was read into what is wanted, whatever it was.
+    fn replace(
+        &mut self,
+        node: &Arc<NodePlan>,
+        mut held: Ruleset<R::Key, R::Value>,
+    ) -> Transaction<R::Key, R::Value> {
+        let base = match held.is_empty() {
+            true => Base::Empty,
+            false => Base::InUse,
+        };
+        self.shared.clear();
+        self.shown_node = Some(node.clone());
+        let mut groups = Vec::new();
+        let skeleton = self.render.skeleton(node);
+        let mut edits = Vec::new();
+        for (key, value) in &skeleton {
+            if !R::is_shared(key) || self.is_first_user(key, value) {
+                edits.extend(difference(&mut held, key, value));
+            }
+        }
+        push_group(&mut groups, None, edits);
+        for (name, plan) in self.wanted_ports() {
+            let mut fragment = self.render.service_port(node, &name, &plan);
+            fragment.sort_unstable_by(|a, b| a.0.cmp(&b.0));
+            let mut edits = Vec::new();
+            for (key, value) in &fragment {
+                if !R::is_shared(key) || self.is_first_user(key, value) {
+                    edits.extend(difference(&mut held, key, value));
+                }
+            }
+            push_group(&mut groups, Some(name), edits);
+        }
+        let mut leftovers = Vec::new();
+        for (key, value) in held {
+            if R::is_shared(&key) && R::outlives_users(&key) {
+                self.shared.insert(key, (value, 0));
+                continue;
+            }
+            leftovers.push(Edit {
+                key,
+                before: Some(value),
+                after: None,
+            });
+        }
+        push_group(&mut groups, None, leftovers);
+        Transaction { groups, base }
+    }
+
+    fn is_first_user(&mut self, key: &R::Key, value: &R::Value) -> bool {
+        let fresh = || (value.clone(), 0);
+        let (_, users) = self.shared.entry(key.clone()).or_insert_with(fresh);
+        *users += 1;
+        *users == 1
+    }
+}
+
+impl<K> Default for Drift<K> {
+    fn default() -> Self {
+        Self {
+            missing: Vec::new(),
+            changed: Vec::new(),
+            foreign: Vec::new(),
+        }
+    }
+}
+
+impl<K: Clone> Drift<K> {
+    fn of<V>(transaction: &Transaction<K, V>) -> Self {
+        let mut drift = Self::default();
+        for edit in transaction.edits() {
+            let list = match (&edit.before, &edit.after) {
+                (None, _) => &mut drift.missing,
+                (Some(_), Some(_)) => &mut drift.changed,
+                (Some(_), None) => &mut drift.foreign,
+            };
+            list.push(edit.key.clone());
+        }
+        drift
+    }
+}
+
+fn push_group<K, V>(
+    groups: &mut Vec<EditGroup<K, V>>,
+    name: Option<ServicePortName>,
+    edits: Vec<Edit<K, V>>,
+) {
+    if !edits.is_empty() {
+        groups.push(EditGroup { name, edits });
+    }
+}
+
+/// Makes one edit of two when an object passes from one service port to another, such as a front
+/// end whose owner let it go. The later group keeps it.
+fn merge<K: Ord + Clone, V: Eq>(mut groups: Vec<EditGroup<K, V>>) -> Vec<EditGroup<K, V>> {
+    if groups.len() < 2 {
+        return groups;
+    }
+    let mut removed: BTreeMap<K, Option<V>> = BTreeMap::new();
+    let mut added: BTreeMap<K, usize> = BTreeMap::new();
+    let mut doubled = false;
+    for (index, group) in groups.iter().enumerate() {
+        for edit in &group.edits {
+            doubled |= added.insert(edit.key.clone(), index).is_some();
+        }
+    }
+    if !doubled {
+        return groups;
+    }
+    for (index, group) in groups.iter_mut().enumerate() {
+        for mut edit in mem::take(&mut group.edits) {
+            let first = removed.remove(&edit.key);
+            edit.before = first.unwrap_or(edit.before);
+            if added.get(&edit.key) != Some(&index) {
+                removed.insert(edit.key, edit.before);
+            } else if edit.before != edit.after {
+                group.edits.push(edit);
+            }
+        }
+    }
+    groups.retain(|group| !group.edits.is_empty());
+    groups
+}
+
+/// Takes an object out of what is held, and says how it differs from what is wanted.
+fn difference<K: Ord + Clone, V: Eq + Clone>(
+    held: &mut Ruleset<K, V>,
+    key: &K,
+    value: &V,
+) -> Option<Edit<K, V>> {
+    let before = held.remove(key);
+    (before.as_ref() != Some(value)).then(|| Edit {
+        key: key.clone(),
+        before,
+        after: Some(value.clone()),
+    })
+}
