@@ -36,7 +36,10 @@ impl Conversion {
         let (Some(name), Some(metadata)) = (found.name, found.metadata) else {
             return (None, notes.finish());
         };
-        labels(&mut notes, &metadata.labels, "metadata.labels");
+        let mut labels = labels(&mut notes, &metadata.labels, "metadata.labels");
+        for reserved in [SERVICE_NAME_LABEL, MANAGED_BY_LABEL, HEADLESS_LABEL] {
+            labels.remove(reserved);
+        }
         let family = address_family(&mut notes, slice);
         let service = entry(&metadata.labels, SERVICE_NAME_LABEL);
         if service.is_empty() {
@@ -55,6 +58,7 @@ impl Conversion {
             endpoints: self.slice_endpoints(&mut notes, slice, family),
             headless: has_label(metadata, HEADLESS_LABEL),
             managed_by: (!managed_by.is_empty()).then(|| self.names.share(managed_by)),
+            labels: (!labels.is_empty()).then(|| Arc::new(labels)),
         };
         (Some(object), notes.finish())
     }

@@ -46,6 +46,7 @@ impl Conversion {
         object.service_proxy_name = has_label(metadata, SERVICE_PROXY_NAME_LABEL);
         object.headless_label = has_label(metadata, HEADLESS_LABEL);
         object.created = created(&mut notes, metadata);
+        object.terminating = !metadata.deletion_timestamp.is_empty();
         object.extra = self.service_extra(&mut notes, metadata, spec);
         (Some(object), notes.finish())
     }
