@@ -1,3 +1,4 @@
 //! Library of the example binaries.
 
+pub mod manifest;
 pub mod sandbox;
