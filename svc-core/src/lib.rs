@@ -5,9 +5,11 @@ extern crate alloc;
 
 mod claims;
 pub mod config;
+pub mod conntrack;
 mod delta;
 mod diagnostic;
 mod explain;
+pub mod health;
 mod lint;
 mod name;
 mod net;

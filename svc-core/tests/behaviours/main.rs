@@ -1,4 +1,5 @@
 //! One test for one rule: the number in a test's name is that of `docs/behaviours.md`.
+#![allow(clippy::panic, clippy::unwrap_used)]
 
 mod addresses;
 mod external;
