@@ -3,13 +3,16 @@
 
 extern crate alloc;
 
+pub mod allocate;
 mod claims;
 pub mod config;
 pub mod conntrack;
 mod delta;
 mod diagnostic;
+pub mod endpoints;
 mod explain;
 pub mod health;
+mod kernel;
 mod lint;
 mod name;
 mod net;
@@ -25,11 +28,14 @@ mod service_plan;
 mod state;
 #[cfg(feature = "testing")]
 pub mod testing;
+#[cfg(feature = "serde")]
+pub mod wire;
 
 pub use delta::{Change, PlanDelta};
 pub use diagnostic::{Diagnostic, DiagnosticReason, ObjectKind, Severity};
 pub use explain::{ExplainedEndpoint, Explanation, LeftOut, MasqueradeReason, explain};
 pub use ipnet::{IpNet, Ipv4Net, Ipv6Net};
+pub use kernel::{CommitFailure, Kernel, Pretend, Settled, Unsettled};
 pub use name::{DEFAULT_NAMESPACE, Name, NamespacedName, ServicePortName};
 pub use net::{IpFamily, Protocol, UnknownProtocol, parse_cidr, parse_ip, unspecified};
 pub use node_plan::{

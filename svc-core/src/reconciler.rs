@@ -257,8 +257,7 @@ impl<R: Render> Reconciler<R> {
         if shown != *node {
             let before = self.render.skeleton(&shown).into_iter().collect();
             let after = self.render.skeleton(node).into_iter().collect();
-            let edits = subtract(before, after);
-            groups.extend((!edits.is_empty()).then_some(EditGroup { name: None, edits }));
+            push_group(&mut groups, None, subtract(before, after));
             for (name, plan) in self.wanted_ports() {
                 pending.entry(name).or_insert(Some(plan));
             }
@@ -337,7 +336,7 @@ impl<R: Render> Reconciler<R> {
             return false;
         };
         *users = users.saturating_sub(1);
-        if *users > 0 {
+        if *users > 0 || R::outlives_users(&edit.key) {
             return false;
         }
         edit.before = self.shared.remove(&edit.key).map(|(held, _)| held);
@@ -358,9 +357,13 @@ impl<R: Render> Reconciler<R> {
         self.shown_node = Some(node.clone());
         let mut groups = Vec::new();
         let skeleton = self.render.skeleton(node);
-        let edits = skeleton.iter();
-        let edits = edits.filter_map(|(key, value)| difference(&mut held, key, value));
-        push_group(&mut groups, None, edits.collect());
+        let mut edits = Vec::new();
+        for (key, value) in &skeleton {
+            if !R::is_shared(key) || self.is_first_user(key, value) {
+                edits.extend(difference(&mut held, key, value));
+            }
+        }
+        push_group(&mut groups, None, edits);
         for (name, plan) in self.wanted_ports() {
             let mut fragment = self.render.service_port(node, &name, &plan);
             fragment.sort_unstable_by(|a, b| a.0.cmp(&b.0));
@@ -372,12 +375,19 @@ impl<R: Render> Reconciler<R> {
             }
             push_group(&mut groups, Some(name), edits);
         }
-        let leftovers = held.into_iter().map(|(key, value)| Edit {
-            key,
-            before: Some(value),
-            after: None,
-        });
-        push_group(&mut groups, None, leftovers.collect());
+        let mut leftovers = Vec::new();
+        for (key, value) in held {
+            if R::is_shared(&key) && R::outlives_users(&key) {
+                self.shared.insert(key, (value, 0));
+                continue;
+            }
+            leftovers.push(Edit {
+                key,
+                before: Some(value),
+                after: None,
+            });
+        }
+        push_group(&mut groups, None, leftovers);
         Transaction { groups, base }
     }
 
