@@ -2,7 +2,9 @@
 #![allow(clippy::panic, clippy::unwrap_used)]
 
 mod addresses;
+mod conntrack;
 mod external;
+mod health;
 mod internal;
 mod mechanics;
 mod node;
