@@ -5,7 +5,7 @@ use svc_core::IpFamily::V4;
 use svc_core::conntrack::{
     ConntrackEntry, Direction, StaleFlows, StaleReason, may_make_stale, retired,
 };
-use svc_core::testing::{Source, aimed_flow, bytes, histories};
+use svc_core::testing::{Aims, Source, bytes, histories};
 use svc_core::{FrontendAddress, IpFamily, Plan, Protocol};
 
 use crate::{change, cluster, plan};
@@ -262,8 +262,9 @@ proptest! {
         for family in IpFamily::ALL {
             let plan = Plan::compute(&state, &history.last_config(), family);
             let stale = StaleFlows::of(&plan);
+            let aims = Aims::of(&plan);
             for _ in 0..30 {
-                let (flow, other) = (aimed_flow(&plan, &mut aim), aimed_flow(&plan, &mut aim));
+                let (flow, other) = (aims.flow(&mut aim), aims.flow(&mut aim));
                 let decision = plan.decide(&flow);
                 let entry = |endpoint| ConntrackEntry {
                     protocol: Protocol::Udp,

@@ -81,7 +81,11 @@ fn apply(planner: &mut Planner, objects: &[Json]) {
                     let cidr = conversion.service_cidr(&wire).0.unwrap();
                     Event::ServiceCidr(WatchEvent::Apply(cidr))
                 }
-                other => panic!("no case has {other:?}"),
+                other @ (Object::Pod(_)
+                | Object::Namespace(_)
+                | Object::Endpoints(_)
+                | Object::Workload(..)
+                | Object::Unknown { .. }) => panic!("no case has {other:?}"),
             };
             planner.handle(event);
         }

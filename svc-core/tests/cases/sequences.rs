@@ -61,7 +61,7 @@ impl Model {
             let clients = step["clients"].as_u64().unwrap();
             let clients = (0..clients).map(|k| client(from, u32::try_from(k).unwrap()));
             let to = step["to"].as_str().unwrap();
-            let reached = clients
+            let reached: Vec<_> = clients
                 .map(|client| self.connect(client, to, now))
                 .collect();
             self.expect(&step["expect"], &reached);
@@ -72,7 +72,7 @@ impl Model {
         }
     }
 
-    fn expect(&self, expect: &Json, reached: &Vec<SocketAddr>) {
+    fn expect(&self, expect: &Json, reached: &[SocketAddr]) {
         let addresses = |list: &[SocketAddr]| list.iter().map(SocketAddr::ip).collect::<Vec<_>>();
         for (what, wanted) in expect.as_object().into_iter().flatten() {
             match (what.as_str(), wanted.as_str()) {
