@@ -91,13 +91,18 @@ impl FlowCase {
         }
     }
 
-    /// A planner that knows the objects of the case, configured for a backend.
-    pub fn planner(&self, mode: ProxyMode) -> Planner {
+    /// The node, configured for a backend.
+    pub fn node_config(&self, mode: ProxyMode) -> NodeConfig {
         let (config, _) = config::read(&self.config, ModeChoice::Fixed(mode));
-        let mut planner = Planner::new(NodeConfig::new(self.node.clone(), config));
+        NodeConfig::new(self.node.clone(), config)
+    }
+
+    /// Hands the objects of the case to a planner, and the configuration for a backend; others
+    /// that it knew are gone.
+    pub fn tell(&self, mode: ProxyMode, planner: &mut Planner) {
+        planner.configure(self.node_config(mode));
         let cluster = Cluster::of(&self.manifests);
-        feed(&mut planner, &self.manifests, &cluster);
-        planner
+        feed(planner, &self.manifests, &cluster);
     }
 }
 

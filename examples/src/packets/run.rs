@@ -2,9 +2,9 @@
 
 use std::fmt;
 
-use svc_core::Verdict;
 use svc_core::config::ProxyMode;
 use svc_core::object::Node;
+use svc_core::{Planner, Verdict};
 
 use super::{Backend, BackendError, World, WorldError};
 use crate::flow_cases::FlowCase;
@@ -38,6 +38,9 @@ pub struct Tally {
 
 /// Runs cases against a backend and reports each.
 ///
+/// One proxy serves them all: between two cases the objects change and its rules with them. A
+/// case that fails is tried again by a proxy that starts with it.
+///
 /// `open` is called in the network namespace of the node, once for each node that cases name.
 ///
 /// # Errors
@@ -63,10 +66,11 @@ pub fn run_cases<B: Backend>(
     Ok(tally)
 }
 
-/// A world and the backend in it.
+/// A world and what serves its node.
 struct Stage<B> {
     // First, so that its sockets are closed before the namespace goes.
     backend: B,
+    planner: Planner,
     world: World,
 }
 
@@ -94,34 +98,54 @@ fn run_case<B: Backend>(
                 Ok(backend) => backend,
                 Err(error) => return Ok(CaseResult::Failed(format!("no backend: {error}"))),
             };
-            stage.insert(Stage { backend, world })
+            stage.insert(Stage {
+                backend,
+                planner: Planner::new(case.node_config(mode)),
+                world,
+            })
         }
     };
-    stage.show(case, mode, expected)
+    stage.world.add(&case.manifests)?;
+    let Some(wrong) = stage.show(case, mode, expected)? else {
+        return Ok(CaseResult::Passed);
+    };
+    // Whose fault it is: that of the rules, or of the change from those of the case before.
+    let alone = match stage.start_again(case, mode)? {
+        Err(error) => format!("cannot start again: {error}"),
+        Ok(()) => match stage.show(case, mode, expected)? {
+            Some(wrong) => format!("alone: {wrong}"),
+            None => "it passes alone".to_owned(),
+        },
+    };
+    Ok(CaseResult::Failed(format!("{wrong}; {alone}")))
 }
 
 impl<B: Backend> Stage<B> {
+    /// Changes what the node serves to the objects of a case, and tells what is wrong then.
     fn show(
         &mut self,
         case: &FlowCase,
         mode: ProxyMode,
         expected: &Verdict,
-    ) -> Result<CaseResult, WorldError> {
-        self.world.add(&case.manifests)?;
-        let mut planner = case.planner(mode);
-        let (backend, node) = (&mut self.backend, self.world.sandbox());
-        if let Err(error) = node.node().run(|| backend.sync(&mut planner))? {
-            // What was written in part must not stay for the next case, whether or not it can go.
-            let _ = node.node().run(|| backend.remove())?;
-            return Ok(CaseResult::Failed(format!("not programmed: {error}")));
+    ) -> Result<Option<String>, WorldError> {
+        case.tell(mode, &mut self.planner);
+        let (backend, planner) = (&mut self.backend, &mut self.planner);
+        let node = self.world.sandbox().node();
+        if let Err(error) = node.run(|| backend.sync(planner))? {
+            return Ok(Some(format!("not programmed: {error}")));
         }
         let seen = self.world.observe(&case.flow, expected)?;
-        let removed = self.world.sandbox().node().run(|| self.backend.remove())?;
-        Ok(match removed {
-            Err(error) => CaseResult::Failed(format!("not removed: {error}")),
-            Ok(()) if seen.is(expected) => CaseResult::Passed,
-            Ok(()) => CaseResult::Failed(format!("expected {expected}; seen: {seen}")),
-        })
+        Ok((!seen.is(expected)).then(|| format!("expected {expected}; seen: {seen}")))
+    }
+
+    fn start_again(
+        &mut self,
+        case: &FlowCase,
+        mode: ProxyMode,
+    ) -> Result<Result<(), BackendError>, WorldError> {
+        self.planner = Planner::new(case.node_config(mode));
+        let backend = &mut self.backend;
+        Ok(self.world.sandbox().node().run(|| backend.remove())?)
     }
 }
 

@@ -174,7 +174,9 @@ impl World {
         };
         let link = self.sandbox.add_pod(&spec)?.router_link().to_owned();
         if place == Place::Node && ip.is_ipv4() {
-            self.sandbox.node().add_address(&link, MASQUERADED_TO_PODS)?;
+            self.sandbox
+                .node()
+                .add_address(&link, MASQUERADED_TO_PODS)?;
         }
         let servers = BTreeMap::new();
         self.pods.insert(ip, Running { place, servers });
@@ -272,8 +274,5 @@ const MASQUERADED_V6: IpNet = IpNet::V6(Ipv6Net::new_assert(
 
 const fn net_v4(octets: [u8; 4], prefix: u8) -> IpNet {
     let [a, b, c, d] = octets;
-    IpNet::V4(Ipv4Net::new_assert(
-        Ipv4Addr::new(a, b, c, d),
-        prefix,
-    ))
+    IpNet::V4(Ipv4Net::new_assert(Ipv4Addr::new(a, b, c, d), prefix))
 }
