@@ -10,3 +10,4 @@ pub mod nftables_proxy;
 pub mod packets;
 pub mod proxy;
 pub mod sandbox;
+pub mod sync_bench;

@@ -59,6 +59,8 @@ fn time(value: Option<meta::Time>) -> Field<String> {
 /// Moves the named fields of one struct to another; `kind` says how each is converted.
 macro_rules! moved {
     ($from:ty => $to:ident { $($field:ident: $how:tt $($source:ident)?,)* }) => {
+        // Structs such as `Service` have fields here that the other type implies.
+        #[allow(clippy::needless_update)]
         impl From<$from> for $to {
             fn from(from: $from) -> Self {
                 Self {
