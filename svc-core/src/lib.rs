@@ -25,6 +25,8 @@ pub mod select;
 mod service_plan;
 mod state;
 #[cfg(feature = "serde")]
+pub mod validate;
+#[cfg(feature = "serde")]
 pub mod wire;
 
 pub use delta::{Change, PlanDelta};
