@@ -12,6 +12,7 @@ pub mod endpoints;
 mod explain;
 mod kernel;
 mod lint;
+pub mod load_balancer;
 mod name;
 mod net;
 mod node_plan;
