@@ -8,3 +8,4 @@ pub mod manifest;
 pub mod nftables_proxy;
 pub mod proxy;
 pub mod sandbox;
+pub mod sync_bench;
