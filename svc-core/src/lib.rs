@@ -14,6 +14,7 @@ mod explain;
 pub mod health;
 mod kernel;
 mod lint;
+pub mod load_balancer;
 mod name;
 mod net;
 mod node_plan;
@@ -28,6 +29,8 @@ mod service_plan;
 mod state;
 #[cfg(feature = "testing")]
 pub mod testing;
+#[cfg(feature = "serde")]
+pub mod validate;
 #[cfg(feature = "serde")]
 pub mod wire;
 
