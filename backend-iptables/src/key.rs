@@ -43,6 +43,15 @@ pub enum Hook {
 }
 
 impl Hook {
+    /// All hooks, in the order in which packets pass them.
+    pub const ALL: [Self; 5] = [
+        Self::Prerouting,
+        Self::Input,
+        Self::Forward,
+        Self::Output,
+        Self::Postrouting,
+    ];
+
     /// The name of the chain.
     pub fn name(self) -> &'static str {
         match self {

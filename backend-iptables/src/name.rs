@@ -52,6 +52,17 @@ impl ChainName {
         str::from_utf8(bytes).unwrap_or_default()
     }
 
+    /// Of a chain that chooses an endpoint: the one that does so among the cluster list.
+    pub(crate) fn cluster_chain(&self) -> Option<Self> {
+        // Place, protocol and port have one of these lengths, see `Anchor::chain`.
+        let text = self.as_str();
+        let length = [12, 19, 25]
+            .into_iter()
+            .find(|length| matches!(text.len().checked_sub(*length), Some(1 | 3)))?;
+        let stem = text.get(..length)?;
+        Self::new(&format!("{stem}c"))
+    }
+
     /// Whether the chain is one of ours.
     pub fn is_ours(&self) -> bool {
         self.as_str().starts_with(PREFIX)

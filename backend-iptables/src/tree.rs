@@ -22,6 +22,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use svc_core::{IpFamily, IpNet, unspecified};
 
+use crate::config::Config;
 use crate::key::{Entry, Tree};
 use crate::name::{self, ChainName};
 use crate::rule::{Mark, Match, Rule, Sense, Target};
@@ -313,6 +314,14 @@ pub(crate) fn entry_of(tree: Tree, rule: &Rule, family: IpFamily) -> Option<(Ent
 pub(crate) struct Marked {
     /// The bit that refused and dropped packets have.
     pub(crate) unserved: u32,
+}
+
+impl Marked {
+    pub(crate) fn of(config: &Config) -> Self {
+        Self {
+            unserved: config.marks.unserved(),
+        }
+    }
 }
 
 /// The entrance: which addresses are worth a search in which tree. Node ports come last (B-117).
