@@ -59,7 +59,7 @@ pub enum ReadError {
     /// The kernel refused: [`Errno::ENOENT`] if the table or set is not there.
     #[error("kernel refused the read")]
     Refused(#[source] Errno),
-    /// The ruleset changed during each of several attempts; try later.
+    /// The ruleset changed, or the kernel resized a set, during each of several attempts; try later.
     #[error("ruleset changed during each of {attempts} attempts to read it")]
     Interrupted {
         /// Attempts made.

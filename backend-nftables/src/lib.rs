@@ -15,7 +15,7 @@ mod schema;
 mod skeleton;
 mod transaction;
 
-pub use kernel::{Kernel, failure};
+pub use kernel::{Kernel, KernelError, failure};
 pub use key::{ChainBody, ChainId, ElementValue, Key, Rare, SetId, Value};
 pub use render::{MAX_ENDPOINTS, Renderer};
 pub use schema::AFFINITY_SIZE;

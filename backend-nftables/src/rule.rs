@@ -9,6 +9,7 @@ mod chain;
 mod element;
 mod expr;
 mod flags;
+mod key;
 mod name;
 mod set;
 
@@ -16,9 +17,10 @@ pub use bytes::{Bytes, TooLong};
 pub use chain::{BaseChain, Chain, ChainType, Family, Hook, Policy, Rule, Table, priority};
 pub use element::{Data, Element, ElementKind};
 pub use expr::{
-    ByteorderOp, CmpOp, CtKey, Direction, DynsetOp, Expr, FibResult, Found, Immediate, Lookup,
-    MetaKey, NatKind, NumgenKind, PayloadBase, Register, Reject, Verdict,
+    ByteorderOp, CmpOp, DynsetOp, Expr, FibResult, Found, Immediate, Lookup, NatKind, NumgenKind,
+    PayloadBase, Register, Reject, Verdict,
 };
 pub use flags::{FibFlags, NatFlags, SetFlags};
+pub use key::{CtKey, Direction, MetaKey};
 pub use name::{ChainName, Comment, SetName, TableName};
 pub use set::{ByteOrder, DataType, Set, SetData, Type};

@@ -15,9 +15,9 @@ use crate::schema;
 
 /// Bytes of a batch from which on a new one is begun, where a transaction may be split: small
 /// batches load twice as fast as large ones, and nobody waits long for the kernel's lock.
-pub const BATCH_BYTES: usize = 72 * 1024;
+pub(crate) const BATCH_BYTES: usize = 72 * 1024;
 /// Bytes up to which a change of a ruleset in use is one batch.
-pub const ATOMIC_BYTES: usize = 4 * 1024 * 1024;
+pub(crate) const ATOMIC_BYTES: usize = 4 * 1024 * 1024;
 
 /// Batches that apply a transaction, one after the other.
 ///
@@ -212,11 +212,8 @@ fn write_element(
         true => batch.add_element(tag, name, &element, Existing::Refuse),
         false => batch.delete_element(tag, name, &element),
     };
-    let element = Element {
-        key: key.clone(),
-        data: value.data.clone(),
-        ..Element::new(key.clone())
-    };
+    let mut element = Element::new(key.clone());
+    element.data.clone_from(&value.data);
     let element = element.with_comment(value.comment().cloned());
     match value.key_end() {
         None => put(element),

@@ -9,7 +9,7 @@ mod ruleset;
 use std::process::Command;
 use std::thread;
 
-use backend_nftables::error::{CommitError, Errno, ReadError};
+use backend_nftables::error::{CommitError, Errno, EventError, ReadError};
 use backend_nftables::netlink::{Batch, EventKind, Existing, Place, Socket, TableId};
 use backend_nftables::rule::{
     Bytes, Chain, ChainName, DataType, Element, Expr, Family, Immediate, Rule, Set, SetFlags,
@@ -477,6 +477,58 @@ fn a_read_never_mixes_two_generations() {
         }
         writer.join().unwrap();
         assert!(whole > 0, "{interrupted} attempts interrupted");
+    });
+}
+
+/// The kernel grows the hash by itself after many additions, and shows some elements twice meanwhile.
+#[test]
+fn a_read_right_after_a_load_is_whole() {
+    in_namespace(|socket| {
+        let id = table_id(Family::Ip);
+        let wanted: Vec<_> = (0_u32..20_000)
+            .map(|n| Element::new(n.to_be_bytes()))
+            .collect();
+        for round in 0..20 {
+            let name = SetName::from(format!("s{round}"));
+            let key = Type::from(DataType::Ipv4Addr);
+            let mut batch = Batch::new(id.clone());
+            batch.add_table(0, None, Existing::Keep);
+            batch.add_set(0, &Set::new(name.clone(), key), Existing::Refuse);
+            for element in &wanted {
+                batch.add_element(1, &name, element, Existing::Refuse);
+            }
+            socket.commit(&batch).unwrap();
+            let held = socket.elements(&id, &name).unwrap();
+            assert!(held == wanted, "round {round}: {} elements", held.len());
+        }
+    });
+}
+
+#[test]
+fn lost_events_are_told_and_reading_goes_on() {
+    in_namespace(|socket| {
+        let mut events = socket.events().unwrap();
+        setsockopt(&events, sockopt::RcvBuf, &2_304).unwrap();
+        let change = |socket: &mut Socket, name: &str| {
+            let mut batch = Batch::new(TableId::new(Family::Ip, name));
+            batch.add_table(0, None, Existing::Refuse);
+            socket.commit(&batch).unwrap();
+        };
+        for number in 0..100 {
+            change(socket, &format!("t{number}"));
+        }
+        let mut lost = 0;
+        loop {
+            match events.next_event() {
+                Ok(Some(_)) => {}
+                Ok(None) => break,
+                Err(EventError::Lost) => lost += 1,
+                Err(error) => panic!("{error}"),
+            }
+        }
+        assert_eq!(lost, 1);
+        change(socket, "last");
+        assert_eq!(drain(&mut events)[0].table, Some("last".into()));
     });
 }
 

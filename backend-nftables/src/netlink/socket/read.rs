@@ -13,7 +13,9 @@ use super::super::decode::{
 use super::super::wire::{elem, msg, nlmsg, rule, set, table};
 use super::{READ_SEQ, Reply, Socket, reply};
 use crate::error::{Malformed, ReadError};
-use crate::rule::{Chain, Element, Family, Rule, Set, SetName, Table, TableName};
+use crate::rule::{
+    Bytes, Chain, Element, ElementKind, Family, Rule, Set, SetName, Table, TableName,
+};
 
 impl Socket {
     /// The number of the ruleset, of all tables of the namespace; every transaction changes it.
@@ -108,7 +110,7 @@ impl Socket {
         })
     }
 
-    /// The elements of one set, in the kernel's order. Takes time quadratic in their number.
+    /// The elements of one set, in order of their keys. Takes time quadratic in their number.
     ///
     /// # Errors
     /// [`ReadError::Refused`] with `ENOENT` if the table or set is not there.
@@ -117,12 +119,19 @@ impl Socket {
             to.string(elem::LIST_TABLE, of.name.as_str());
             to.string(elem::LIST_SET, name.as_str());
         };
-        self.dump(
-            msg::GETSETELEM,
-            of.family.code(),
-            request,
-            |message, found| decode_elements(message.attrs(), |element| found.push(element)),
-        )
+        for _ in 0..ATTEMPTS {
+            let family = of.family.code();
+            let mut found = self.dump(msg::GETSETELEM, family, request, |message, found| {
+                decode_elements(message.attrs(), |element| found.push(element))
+            })?;
+            found.sort_unstable_by(|a, b| identity(a).cmp(&identity(b)));
+            // Why: while the kernel resizes a hash, which it does by itself after many additions,
+            // a dump shows some elements twice and as many others not at all.
+            if found.is_sorted_by(|a, b| identity(a) < identity(b)) {
+                return Ok(found);
+            }
+        }
+        Err(ReadError::Interrupted { attempts: ATTEMPTS })
     }
 
     /// A request with one answer.
@@ -233,6 +242,11 @@ impl Socket {
         self.send(&[IoSlice::new(&request)])?;
         Ok(self.seq)
     }
+}
+
+/// What no two elements of a set share.
+fn identity(element: &Element) -> (&Bytes, ElementKind, Option<&Bytes>) {
+    (&element.key, element.kind(), element.key_end())
 }
 
 #[derive(Clone, Copy)]
