@@ -1,5 +1,7 @@
 //! Where the rules may differ from the plan, and why.
 
+use std::net::IpAddr;
+
 use svc_core::{Flow, Masquerade, Plan, Target, Unserved, Verdict};
 
 use crate::config::{Config, HairpinBy};
@@ -11,6 +13,10 @@ pub enum Deviation {
     /// this node: one rule compares both addresses, whatever they are. Such packets come by only
     /// where source addresses are not what they seem (B-153).
     RemoteHairpin,
+    /// With node ports at 127.0.0.1, other packets to the loopback range that do not come from
+    /// there are dropped (B-126): the plan leaves them alone, and so would the kernel drop them
+    /// without the setting that those node ports need.
+    LoopbackGuard,
     /// A port that a ClusterIP does not have is left alone, whatever the plan says (B-034): plans
     /// made for iptables say the same.
     UnknownPort,
@@ -21,7 +27,11 @@ pub enum Deviation {
 impl Deviation {
     /// All deviations of a configuration.
     pub fn all(config: &Config) -> Vec<Self> {
-        let mut all = vec![Self::UnknownPort, Self::UnallocatedAddress];
+        let mut all = vec![
+            Self::LoopbackGuard,
+            Self::UnknownPort,
+            Self::UnallocatedAddress,
+        ];
         if config.features.hairpin == HairpinBy::Bpf {
             all.insert(0, Self::RemoteHairpin);
         }
@@ -51,6 +61,14 @@ pub fn route(config: &Config, plan: &Plan, flow: &Flow) -> Verdict {
         }
         (verdict, svc_core::Reason::UnknownPort) => unserved(plan.node.unknown_port, verdict),
         (verdict, svc_core::Reason::UnallocatedAddress) => unserved(plan.node.unallocated, verdict),
+        (Verdict::Pass, _) if guarded(plan, flow) => Verdict::Drop,
         (verdict, _) => verdict,
     }
+}
+
+fn guarded(plan: &Plan, flow: &Flow) -> bool {
+    let (IpAddr::V4(source), IpAddr::V4(to)) = (flow.source, flow.destination.ip()) else {
+        return false;
+    };
+    plan.node.node_ports.localhost && to.is_loopback() && !source.is_loopback()
 }

@@ -129,26 +129,39 @@ impl Walk<'_> {
         };
         let mut ends = Vec::new();
         let routed = self.hook(Table::Nat, first, vec![start], &mut ends);
-        let (mut filtered, mut passing) = (Vec::new(), Vec::new());
+        let mut left = Vec::new();
         for live in routed {
-            let hook = match self.host.is_local(live.packet.destination.ip()) {
-                _ if sent => Hook::Output,
-                true => Hook::Input,
-                false => Hook::Forward,
+            let stays = self.host.is_local(live.packet.destination.ip());
+            // What the host sends to itself passes all but PREROUTING, whose rewriting is done.
+            let way: &[(Table, Hook)] = match (sent, stays) {
+                (false, true) => &[(Table::Filter, Hook::Input)],
+                (false, false) => &[
+                    (Table::Filter, Hook::Forward),
+                    (Table::Nat, Hook::Postrouting),
+                ],
+                (true, false) => &[
+                    (Table::Filter, Hook::Output),
+                    (Table::Nat, Hook::Postrouting),
+                ],
+                (true, true) => &[
+                    (Table::Filter, Hook::Output),
+                    (Table::Nat, Hook::Postrouting),
+                    (Table::Filter, Hook::Input),
+                ],
             };
-            let stays = hook == Hook::Input;
-            let rest = self.hook(Table::Filter, hook, vec![live], &mut ends);
-            match stays {
-                true => filtered.extend(rest),
-                false => passing.extend(rest),
+            let mut packets = vec![live];
+            for (table, hook) in way {
+                packets = self.hook(*table, *hook, packets, &mut ends);
             }
+            left.extend(packets);
         }
-        filtered.extend(self.hook(Table::Nat, Hook::Postrouting, passing, &mut ends));
-        ends.extend(filtered.into_iter().map(|live| {
+        ends.extend(left.into_iter().map(|live| {
             let packet = live.packet;
-            let verdict = match packet.rewritten {
-                false => Verdict::Pass,
-                true => Verdict::Forward(vec![svc_core::Target {
+            // A packet whose source alone is rewritten is not left alone either.
+            let untouched = !packet.rewritten && packet.masquerade == Masquerade::Never;
+            let verdict = match untouched {
+                true => Verdict::Pass,
+                false => Verdict::Forward(vec![svc_core::Target {
                     endpoint: packet.destination,
                     masquerade: packet.masquerade,
                 }]),
