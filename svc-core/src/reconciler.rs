@@ -414,31 +414,43 @@ fn push_group<K, V>(
 }
 
 /// Makes one edit of two when an object passes from one service port to another, such as a front
-/// end whose owner let it go. The later group keeps it.
+/// end whose owner let it go. The group that wants it keeps it, whichever comes first.
 fn merge<K: Ord + Clone, V: Eq>(mut groups: Vec<EditGroup<K, V>>) -> Vec<EditGroup<K, V>> {
-    if groups.len() < 2 {
+    let mut count: BTreeMap<&K, u32> = BTreeMap::new();
+    for edit in groups.iter().flat_map(|group| &group.edits) {
+        *count.entry(&edit.key).or_default() += 1;
+    }
+    count.retain(|_, count| *count > 1);
+    if count.is_empty() {
         return groups;
     }
-    let mut removed: BTreeMap<K, Option<V>> = BTreeMap::new();
-    let mut added: BTreeMap<K, usize> = BTreeMap::new();
-    let mut doubled = false;
-    for (index, group) in groups.iter().enumerate() {
-        for edit in &group.edits {
-            doubled |= added.insert(edit.key.clone(), index).is_some();
+    let doubled: Vec<K> = count.into_keys().cloned().collect();
+    let mut merged: BTreeMap<K, (usize, Edit<K, V>)> = BTreeMap::new();
+    for (index, group) in groups.iter_mut().enumerate() {
+        for edit in mem::take(&mut group.edits) {
+            if doubled.binary_search(&edit.key).is_err() {
+                group.edits.push(edit);
+                continue;
+            }
+            match merged.get_mut(&edit.key) {
+                None => {
+                    merged.insert(edit.key.clone(), (index, edit));
+                }
+                Some((keeper, whole)) => {
+                    whole.before = whole.before.take().or(edit.before);
+                    if edit.after.is_some() {
+                        (*keeper, whole.after) = (index, edit.after);
+                    }
+                }
+            }
         }
     }
-    if !doubled {
-        return groups;
-    }
-    for (index, group) in groups.iter_mut().enumerate() {
-        for mut edit in mem::take(&mut group.edits) {
-            let first = removed.remove(&edit.key);
-            edit.before = first.unwrap_or(edit.before);
-            if added.get(&edit.key) != Some(&index) {
-                removed.insert(edit.key, edit.before);
-            } else if edit.before != edit.after {
-                group.edits.push(edit);
-            }
+    for (keeper, edit) in merged.into_values() {
+        if edit.before != edit.after
+            && let Some(group) = groups.get_mut(keeper)
+        {
+            let at = group.edits.partition_point(|other| other.key < edit.key);
+            group.edits.insert(at, edit);
         }
     }
     groups.retain(|group| !group.edits.is_empty());
@@ -457,4 +469,38 @@ fn difference<K: Ord + Clone, V: Eq + Clone>(
         before,
         after: Some(value.clone()),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use alloc::vec;
+
+    use super::*;
+
+    fn group(edits: &[(u8, Option<u8>, Option<u8>)]) -> EditGroup<u8, u8> {
+        let edits = edits
+            .iter()
+            .map(|&(key, before, after)| Edit { key, before, after });
+        EditGroup {
+            name: None,
+            edits: edits.collect(),
+        }
+    }
+
+    #[test]
+    fn an_object_that_changes_hands_is_changed_once_in_either_order() {
+        let gains = group(&[(1, None, Some(1)), (2, None, Some(20)), (3, None, Some(3))]);
+        let loses = group(&[(2, Some(21), None)]);
+        let change = (2, Some(21), Some(20));
+        let wanted = group(&[(1, None, Some(1)), change, (3, None, Some(3))]);
+        assert_eq!(merge(vec![gains.clone(), loses.clone()]), [wanted.clone()]);
+        assert_eq!(merge(vec![loses, gains]), [wanted]);
+    }
+
+    #[test]
+    fn an_object_that_comes_back_the_same_is_not_edited() {
+        let gains = group(&[(2, None, Some(20))]);
+        let loses = group(&[(2, Some(20), None), (4, Some(1), None)]);
+        assert_eq!(merge(vec![gains, loses]), [group(&[(4, Some(1), None)])]);
+    }
 }
