@@ -493,8 +493,9 @@ mod tests {
         let loses = group(&[(2, Some(21), None)]);
         let change = (2, Some(21), Some(20));
         let wanted = group(&[(1, None, Some(1)), change, (3, None, Some(3))]);
-        assert_eq!(merge(vec![gains.clone(), loses.clone()]), [wanted.clone()]);
-        assert_eq!(merge(vec![loses, gains]), [wanted]);
+        let merged = merge(vec![gains.clone(), loses.clone()]);
+        assert_eq!(merged, merge(vec![loses, gains]));
+        assert_eq!(merged, [wanted]);
     }
 
     #[test]
