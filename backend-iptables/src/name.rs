@@ -122,6 +122,8 @@ fixed! {
     OUTPUT = "SVC-OUTPUT";
     /// A chain that no hook reaches, to find out what the kernel has.
     PROBE = "SVC-PROBE";
+    /// Where a goto of that chain leads.
+    PROBE_TARGET = "SVC-PROBED";
 }
 
 /// The roots of the trees, in the order of [`Tree::ALL`].

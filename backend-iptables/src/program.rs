@@ -8,6 +8,7 @@ use svc_core::{IpFamily, Ruleset};
 
 use crate::config::Config;
 use crate::key::{Hook, Key, Table, Value};
+use crate::name::PREFIX;
 use crate::rule::{Line, Rule, Target, parse_line};
 use crate::tree::{Entries, Marked, all_nodes};
 
@@ -80,6 +81,43 @@ impl Program {
             }
         }
         program
+    }
+
+    /// Our chains alone, without the jumps to them.
+    #[must_use]
+    pub fn ours(&self) -> Self {
+        let ours = self.chains.iter();
+        let ours = ours.filter(|((_, name), _)| name.starts_with(PREFIX));
+        Self {
+            chains: ours
+                .map(|(key, rules)| (key.clone(), rules.clone()))
+                .collect(),
+        }
+    }
+
+    /// How many of our chains a packet may be in at once, gotos counted.
+    pub fn depth(&self) -> usize {
+        let mut known = BTreeMap::new();
+        let depths = self.chains.keys().map(|key| self.depth_of(key, &mut known));
+        depths.max().unwrap_or(0)
+    }
+
+    fn depth_of(
+        &self,
+        key: &(Table, String),
+        known: &mut BTreeMap<(Table, String), usize>,
+    ) -> usize {
+        if let Some(depth) = known.get(key) {
+            return *depth;
+        }
+        // A loop, which no kernel holds, ends here.
+        known.insert(key.clone(), 0);
+        let rules = self.chains.get(key).into_iter().flatten();
+        let callees = rules.filter_map(Rule::callee);
+        let below = callees.map(|to| self.depth_of(&(key.0, to.to_string()), known));
+        let depth = below.max().unwrap_or(0) + usize::from(key.1.starts_with(PREFIX));
+        known.insert(key.clone(), depth);
+        depth
     }
 
     fn add(&mut self, table: Table, chain: &str, rules: impl IntoIterator<Item = Rule>) {

@@ -36,8 +36,8 @@ const LEAF: usize = 32;
 const INLINED: usize = 3;
 
 /// Most nodes below each other, the root not counted. iptables-nft allows 15 nested chains, and a
-/// packet may be in up to 8 others: services, root, sources, routes, cluster, group and pin.
-const MAX_DEPTH: u8 = 7;
+/// packet may be in 7 others: services, root, sources, routes, cluster, group and pin.
+const MAX_DEPTH: u8 = 8;
 
 /// Most ranges with which [`name::SERVICES`] covers the addresses of a tree.
 const MAX_COVERS: usize = 8;

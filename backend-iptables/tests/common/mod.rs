@@ -327,6 +327,82 @@ pub fn flows(plan: &Plan) -> Vec<Flow> {
     flows
 }
 
+/// A plan whose longest way through the chains is as long as it can get: an external address
+/// with ports behind source ranges, of a Service with affinity and many endpoints, among others
+/// that let the tree branch at every step.
+pub fn deep_plan(family: IpFamily) -> Plan {
+    let mut services = Vec::new();
+    let mut number = 0u32;
+    let mut add = |address: IpAddr, port: u16, deep: bool| {
+        number += 1;
+        let name = NamespacedName::new("ns", format!("s{number}"));
+        let mut service = Service::named(name.clone());
+        service.service_type = ServiceType::LoadBalancer;
+        let cluster = match family {
+            IpFamily::V4 => Ipv4Addr::from_bits(0x0a60_0000 + number).into(),
+            IpFamily::V6 => Ipv6Addr::from_bits((0xfd96 << 112) + u128::from(number)).into(),
+        };
+        service.cluster_ips = vec![cluster];
+        service.ingress = vec![IngressIp {
+            ip: address,
+            mode: IpMode::Vip,
+        }];
+        if deep {
+            service.load_balancer_source_ranges = vec![net(family, OUTSIDE, (25, 126))];
+            service.client_ip_affinity_seconds = Some(60);
+        }
+        service.ports = vec![ServicePort {
+            name: Name::from(""),
+            protocol: Protocol::Tcp,
+            port,
+            target_port: TargetPort::Number(port),
+            node_port: None,
+            app_protocol: None,
+        }];
+        let endpoint = |n: u8| SliceEndpoint::new(ip(family, PODS_HERE, n), Conditions::READY);
+        let count = if deep { 100 } else { 1 };
+        let slice = EndpointSlice {
+            name: NamespacedName::new("ns", format!("s{number}-a")),
+            service: name.name,
+            family,
+            ports: vec![EndpointPort {
+                name: Name::from(""),
+                protocol: Protocol::Tcp,
+                port: 8080,
+                app_protocol: None,
+            }]
+            .into(),
+            endpoints: (1..=count).map(endpoint).collect(),
+            headless: false,
+            managed_by: None,
+            labels: None,
+        };
+        services.push((service, slice));
+    };
+    // Around one address, a crowd at each distance.
+    let bits = if family == IpFamily::V4 { 32 } else { 128 };
+    let home: u128 = match family {
+        IpFamily::V4 => 0xc000_0200,
+        IpFamily::V6 => (0x2001_0db8 << 96) | 0x1234_0000,
+    };
+    let at = |value: u128| -> IpAddr {
+        match family {
+            IpFamily::V4 => Ipv4Addr::from_bits(value as u32).into(),
+            IpFamily::V6 => Ipv6Addr::from_bits(value).into(),
+        }
+    };
+    for step in 0..8u32 {
+        let shift = bits - 4 * (step + 1);
+        add(at(home ^ (1 << shift)), 80, false);
+    }
+    for port in 0..40u16 {
+        add(at(home), 1000 + port, port == 0);
+    }
+    let mut proxy = ProxyConfig::default_for(ProxyMode::Iptables);
+    proxy.detect_local = LocalDetection::None;
+    plan_of(family, proxy, services)
+}
+
 /// What a backend would write for a plan.
 pub fn ruleset(config: &Config, plan: &Plan) -> Ruleset<Key, Value> {
     let mut reconciler = Reconciler::new(Renderer::new(*config), plan.family);
