@@ -7,6 +7,7 @@ mod claims;
 pub mod config;
 mod delta;
 mod diagnostic;
+pub mod dns;
 mod explain;
 mod lint;
 mod name;
