@@ -1,1 +1,22 @@
 //! nf_tables backend.
+
+mod bytes;
+pub mod error;
+mod kernel;
+mod key;
+pub mod netlink;
+pub mod policy;
+mod pools;
+mod read;
+mod registers;
+mod render;
+pub mod rule;
+mod schema;
+mod skeleton;
+mod transaction;
+
+pub use kernel::{Kernel, KernelError, failure};
+pub use key::{ChainBody, ChainId, ElementValue, Key, Rare, SetId, Value};
+pub use render::{MAX_ENDPOINTS, Renderer};
+pub use schema::AFFINITY_SIZE;
+pub use transaction::Batches;

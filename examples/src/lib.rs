@@ -1,1 +1,3 @@
 //! Library of the example binaries.
+
+pub mod sandbox;

@@ -8,7 +8,9 @@ pub mod config;
 mod delta;
 mod diagnostic;
 pub mod dns;
+pub mod endpoints;
 mod explain;
+mod kernel;
 mod lint;
 mod name;
 mod net;
@@ -22,11 +24,14 @@ mod ruleset;
 pub mod select;
 mod service_plan;
 mod state;
+#[cfg(feature = "serde")]
+pub mod wire;
 
 pub use delta::{Change, PlanDelta};
 pub use diagnostic::{Diagnostic, DiagnosticReason, ObjectKind, Severity};
 pub use explain::{ExplainedEndpoint, Explanation, LeftOut, MasqueradeReason, explain};
 pub use ipnet::{IpNet, Ipv4Net, Ipv6Net};
+pub use kernel::{CommitFailure, Kernel, Pretend, Settled, Unsettled};
 pub use name::{DEFAULT_NAMESPACE, Name, NamespacedName, ServicePortName};
 pub use net::{IpFamily, Protocol, UnknownProtocol, parse_cidr, parse_ip, unspecified};
 pub use node_plan::{

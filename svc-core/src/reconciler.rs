@@ -253,8 +253,8 @@ impl<R: Render> Reconciler<R> {
         if shown != *node {
             let before = self.render.skeleton(&shown).into_iter().collect();
             let after = self.render.skeleton(node).into_iter().collect();
-            let edits = subtract(before, after);
-            groups.extend((!edits.is_empty()).then_some(EditGroup { name: None, edits }));
+            let edits = self.count(subtract(before, after));
+            push_group(&mut groups, None, edits);
             for (name, plan) in self.wanted_ports() {
                 pending.entry(name).or_insert(Some(plan));
             }
@@ -274,13 +274,10 @@ impl<R: Render> Reconciler<R> {
             if after.is_none() {
                 self.render.forget(&name);
             }
-            if !edits.is_empty() {
-                let name = Some(name);
-                groups.push(EditGroup { name, edits });
-            }
+            push_group(&mut groups, Some(name), edits);
         }
         Transaction {
-            groups,
+            groups: merge(groups),
             base: Base::InUse,
         }
     }
@@ -294,20 +291,19 @@ impl<R: Render> Reconciler<R> {
                 continue;
             }
             match (&edit.before, &edit.after) {
-                (None, Some(value)) => {
-                    let users = self.shared.entry(edit.key.clone());
-                    let (_, users) = users.or_insert_with(|| (value.clone(), 0));
-                    *users += 1;
-                    if *users == 1 {
+                (None, Some(value)) => match self.shared.get_mut(&edit.key) {
+                    Some((_, users)) => *users += 1,
+                    None => {
+                        self.shared.insert(edit.key.clone(), (value.clone(), 1));
                         kept.push(edit);
                     }
-                }
+                },
                 (Some(_), None) => {
                     let Some((_, users)) = self.shared.get_mut(&edit.key) else {
                         continue;
                     };
                     *users = users.saturating_sub(1);
-                    if *users == 0 {
+                    if *users == 0 && !R::outlives_users(&edit.key) {
                         self.shared.remove(&edit.key);
                         kept.push(edit);
                     }
@@ -340,9 +336,13 @@ impl<R: Render> Reconciler<R> {
         self.shown_node = Some(node.clone());
         let mut groups = Vec::new();
         let skeleton = self.render.skeleton(node);
-        let edits = skeleton.iter();
-        let edits = edits.filter_map(|(key, value)| difference(&mut held, key, value));
-        push_group(&mut groups, None, edits.collect());
+        let mut edits = Vec::new();
+        for (key, value) in &skeleton {
+            if !R::is_shared(key) || self.is_first_user(key, value) {
+                edits.extend(difference(&mut held, key, value));
+            }
+        }
+        push_group(&mut groups, None, edits);
         for (name, plan) in self.wanted_ports() {
             let mut fragment = self.render.service_port(node, &name, &plan);
             fragment.sort_unstable_by(|a, b| a.0.cmp(&b.0));
@@ -354,12 +354,19 @@ impl<R: Render> Reconciler<R> {
             }
             push_group(&mut groups, Some(name), edits);
         }
-        let leftovers = held.into_iter().map(|(key, value)| Edit {
-            key,
-            before: Some(value),
-            after: None,
-        });
-        push_group(&mut groups, None, leftovers.collect());
+        let mut leftovers = Vec::new();
+        for (key, value) in held {
+            if R::is_shared(&key) && R::outlives_users(&key) {
+                self.shared.insert(key, (value, 0));
+                continue;
+            }
+            leftovers.push(Edit {
+                key,
+                before: Some(value),
+                after: None,
+            });
+        }
+        push_group(&mut groups, None, leftovers);
         Transaction { groups, base }
     }
 
@@ -404,6 +411,38 @@ fn push_group<K, V>(
     if !edits.is_empty() {
         groups.push(EditGroup { name, edits });
     }
+}
+
+/// Makes one edit of two when an object passes from one service port to another, such as a front
+/// end whose owner let it go. The later group keeps it.
+fn merge<K: Ord + Clone, V: Eq>(mut groups: Vec<EditGroup<K, V>>) -> Vec<EditGroup<K, V>> {
+    if groups.len() < 2 {
+        return groups;
+    }
+    let mut removed: BTreeMap<K, Option<V>> = BTreeMap::new();
+    let mut added: BTreeMap<K, usize> = BTreeMap::new();
+    let mut doubled = false;
+    for (index, group) in groups.iter().enumerate() {
+        for edit in &group.edits {
+            doubled |= added.insert(edit.key.clone(), index).is_some();
+        }
+    }
+    if !doubled {
+        return groups;
+    }
+    for (index, group) in groups.iter_mut().enumerate() {
+        for mut edit in mem::take(&mut group.edits) {
+            let first = removed.remove(&edit.key);
+            edit.before = first.unwrap_or(edit.before);
+            if added.get(&edit.key) != Some(&index) {
+                removed.insert(edit.key, edit.before);
+            } else if edit.before != edit.after {
+                group.edits.push(edit);
+            }
+        }
+    }
+    groups.retain(|group| !group.edits.is_empty());
+    groups
 }
 
 /// Takes an object out of what is held, and says how it differs from what is wanted.

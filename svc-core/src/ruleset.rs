@@ -34,9 +34,13 @@ pub trait Render {
     ) -> Fragment<Self::Key, Self::Value>;
 
     /// Whether several service ports may need the same object. Such objects are counted, and
-    /// every service port that needs one must give it the same value. No object of the skeleton
-    /// may be in a fragment.
+    /// every service port that needs one, and the skeleton, must give it the same value.
     fn is_shared(key: &Self::Key) -> bool;
+
+    /// Whether a shared object stays when its last user is gone, as removing it costs too much.
+    fn outlives_users(_key: &Self::Key) -> bool {
+        false
+    }
 
     /// Reads numbers and the like that an earlier run handed out from what the kernel holds, so
     /// that a restart changes nothing. Called with everything that was read before any fragment

@@ -1,0 +1,343 @@
+//! From the plan of a service port to its elements.
+
+use std::net::IpAddr;
+
+use svc_core::{
+    Fragment, Frontend, FrontendAddress, FrontendKind, Name, NamespacedName, NodePlan, RefusedAt,
+    Render, Route, Ruleset, Scope, ServicePortName, ServicePortPlan, SourceRanges,
+};
+
+use crate::bytes::{address, host, joined, port, protocol};
+use crate::key::{ElementValue, Key, SetId, Value};
+use crate::policy;
+use crate::pools::Pools;
+use crate::registers::Registers;
+use crate::rule::{Bytes, Data, TableName};
+use crate::schema;
+use crate::skeleton::{
+    COUNTS, DROP_POOL, PLAIN, REJECT_POOL, STICKY, affinity_chains, skeleton, slots, source_rule,
+};
+
+/// Says a plan as maps of one nf_tables table.
+#[derive(Clone, Debug)]
+pub struct Renderer {
+    table: TableName,
+    regs: Registers,
+    pools: Pools,
+}
+
+/// More endpoints than this take no part: a slot number has 16 bits.
+pub const MAX_ENDPOINTS: usize = u16::MAX as usize;
+
+impl Renderer {
+    /// A renderer for a table of this name in the family `ip` or `ip6`.
+    pub fn new(table: impl Into<TableName>, family: svc_core::IpFamily) -> Self {
+        Self {
+            table: table.into(),
+            regs: Registers::new(family),
+            pools: Pools::default(),
+        }
+    }
+}
+
+impl Render for Renderer {
+    type Key = Key;
+    type Value = Value;
+
+    fn skeleton(&mut self, node: &NodePlan) -> Ruleset<Key, Value> {
+        skeleton(&self.table, self.regs, node)
+    }
+
+    fn service_port(
+        &mut self,
+        node: &NodePlan,
+        name: &ServicePortName,
+        plan: &ServicePortPlan,
+    ) -> Fragment<Key, Value> {
+        let port = Port {
+            regs: self.regs,
+            node,
+            name,
+            plan,
+            number: self.pools.number(name),
+        };
+        port.fragment()
+    }
+
+    fn is_shared(key: &Key) -> bool {
+        match key {
+            Key::Table | Key::BaseChain(_) => false,
+            Key::SourceRule(_) | Key::Chain(_) => true,
+            Key::Set(id) => matches!(id, SetId::Sources(_)),
+            Key::Element(id, _) => match id {
+                SetId::Slots
+                | SetId::Hairpin
+                | SetId::Classes
+                | SetId::LocalClasses
+                | SetId::Addresses
+                | SetId::ClusterIps => true,
+                SetId::ServiceCidrs
+                | SetId::PodCidrs
+                | SetId::Endpoints
+                | SetId::Sticky
+                | SetId::Live
+                | SetId::Affinity
+                | SetId::Sources(_)
+                | SetId::Firewalled
+                | SetId::Pools
+                | SetId::MasqueradePolicies
+                | SetId::LocalFrontends
+                | SetId::Frontends
+                | SetId::Foreign(_) => false,
+            },
+        }
+    }
+
+    fn outlives_users(key: &Key) -> bool {
+        match key {
+            // Rows cost a clone of the whole map, and the kernel may be slow about it.
+            Key::Element(SetId::Slots, _) => true,
+            // A rule is deleted by its handle, which only a read could tell.
+            Key::SourceRule(_) | Key::Set(SetId::Sources(_)) => true,
+            Key::Table | Key::BaseChain(_) | Key::Chain(_) | Key::Set(_) | Key::Element(..) => {
+                false
+            }
+        }
+    }
+
+    fn learn(&mut self, held: &Ruleset<Key, Value>) {
+        let from = Key::Element(SetId::LocalFrontends, Bytes::default());
+        for (key, value) in held.range(from..) {
+            let (
+                Key::Element(SetId::LocalFrontends | SetId::Frontends, key),
+                Value::Element(value),
+            ) = (key, value)
+            else {
+                continue;
+            };
+            if let Some((name, number)) = read_frontend(self.regs, key, value) {
+                self.pools.learn(name, number);
+            }
+        }
+    }
+
+    fn forget(&mut self, name: &ServicePortName) {
+        self.pools.forget(name);
+    }
+}
+
+/// One service port on its way to elements.
+struct Port<'a> {
+    regs: Registers,
+    node: &'a NodePlan,
+    name: &'a ServicePortName,
+    plan: &'a ServicePortPlan,
+    number: u32,
+}
+
+impl Port<'_> {
+    fn fragment(&self) -> Fragment<Key, Value> {
+        let endpoints = self.plan.cluster.len() + self.plan.local.len();
+        let mut objects = Vec::with_capacity(8 + 2 * endpoints);
+        for scope in [Scope::Cluster, Scope::Local] {
+            self.pool(scope, &mut objects);
+        }
+        for endpoint in self.plan.reachable() {
+            if self.plan.masquerades_hairpin(endpoint) {
+                let ip = address(endpoint.ip);
+                let port = port(endpoint.port);
+                let key = joined(&[&ip, &ip, &protocol(self.name.protocol), &port]);
+                objects.push(present(SetId::Hairpin, key));
+            }
+        }
+        let comment = self.name.to_string();
+        for frontend in &self.plan.frontends {
+            self.frontend(frontend, &comment, &mut objects);
+        }
+        // Two node ports, or two load-balancer addresses, may need the same shared object.
+        objects.sort_unstable_by(|a, b| a.0.cmp(&b.0));
+        objects.dedup_by(|a, b| a.0 == b.0);
+        objects
+    }
+
+    /// The pool of a list: a front end with a route to it finds its endpoints there.
+    fn pool(&self, scope: Scope, objects: &mut Fragment<Key, Value>) {
+        let endpoints = self.plan.endpoints(scope);
+        let endpoints = endpoints.get(..MAX_ENDPOINTS).unwrap_or(endpoints);
+        let used = self.plan.frontends.iter().any(|frontend| {
+            let routes = &frontend.routes;
+            let leads = |route: &Route| matches!(route, Route::Forward { to, .. } if *to == scope);
+            leads(&routes.pod) || leads(&routes.external)
+        });
+        if endpoints.is_empty() || !used {
+            return;
+        }
+        let pool = pool_number(self.number, scope);
+        let number = pool.to_ne_bytes();
+        let class = match self.plan.affinity {
+            Some(affinity) => STICKY.saturating_add(affinity.timeout_seconds),
+            None => PLAIN,
+        };
+        let count = u16::try_from(endpoints.len()).unwrap_or(u16::MAX);
+        for (slot, endpoint) in (0u16..).zip(endpoints) {
+            let ip = address(endpoint.ip);
+            let at = port(endpoint.port);
+            let key = joined(&[&number, &port(slot)]);
+            if self.plan.affinity.is_some() {
+                let row = joined(&[&number, &ip, &at]);
+                objects.push(present(SetId::Live, row.clone()));
+                objects.push(element(SetId::Sticky, key, ElementValue::data(row)));
+            } else {
+                let data = ElementValue::data(joined(&[&ip, &at]));
+                objects.push(element(SetId::Endpoints, key, data));
+            }
+        }
+        let data = joined(&[&[0; 4], &class.to_ne_bytes(), &port(count)]);
+        objects.push(element(SetId::Pools, host(pool), ElementValue::data(data)));
+        if count > COUNTS {
+            objects.extend(slots(count));
+        }
+        if let Some(affinity) = self.plan.affinity {
+            objects.extend(affinity_chains(self.regs, affinity.timeout_seconds));
+        }
+    }
+
+    fn frontend(&self, frontend: &Frontend, comment: &str, objects: &mut Fragment<Key, Value>) {
+        match frontend.at {
+            FrontendAddress::Ip(at) => {
+                self.frontend_at(frontend, at.ip(), &frontend.routes.pod, comment, objects);
+                let addresses = match frontend.kind {
+                    FrontendKind::ClusterIp => SetId::ClusterIps,
+                    FrontendKind::LoadBalancerIp
+                    | FrontendKind::ExternalIp
+                    | FrontendKind::NodePort => SetId::Addresses,
+                };
+                objects.push(present(addresses, address(at.ip())));
+            }
+            FrontendAddress::NodePort(_) => {
+                let served = &self.node.node_ports.addresses;
+                let open = |ip: &&IpAddr| !frontend.shadowed.contains(ip);
+                for ip in served.iter().filter(open) {
+                    self.frontend_at(frontend, *ip, &frontend.routes.pod, comment, objects);
+                }
+                for ip in self.refusing(frontend).filter(open) {
+                    let route = &frontend.routes.external;
+                    self.frontend_at(frontend, *ip, route, comment, objects);
+                    objects.push(present(SetId::Addresses, address(*ip)));
+                }
+            }
+        }
+    }
+
+    /// Node addresses that do not serve node ports and refuse all the same (B-129).
+    fn refusing(&self, frontend: &Frontend) -> impl Iterator<Item = &IpAddr> {
+        let refused = match (self.node.node_ports.refused_at, frontend.routes.external) {
+            (RefusedAt::EveryLocalAddress, Route::Reject | Route::Drop) => &self.node.addresses[..],
+            (RefusedAt::EveryLocalAddress, Route::Forward { .. })
+            | (RefusedAt::NodePortAddresses, _) => &[],
+        };
+        let serves = |ip: &&IpAddr| self.node.node_ports.addresses.binary_search(ip).is_ok();
+        refused.iter().filter(move |ip| !serves(ip))
+    }
+
+    /// The elements of one address: `inner` is the route of pods and of the node.
+    fn frontend_at(
+        &self,
+        frontend: &Frontend,
+        ip: IpAddr,
+        inner: &Route,
+        comment: &str,
+        objects: &mut Fragment<Key, Value>,
+    ) {
+        let (ip, protocol) = (address(ip), protocol(self.name.protocol));
+        let at = port(frontend.at.port());
+        let key = joined(&[&ip, &protocol, &at]);
+        let (inner, outer) = (
+            self.leads_to(inner),
+            self.leads_to(&frontend.routes.external),
+        );
+        let row = |pool: u32| {
+            let policy = u32::from(policy::of(&frontend.routes));
+            let kind = match frontend.kind {
+                FrontendKind::ClusterIp => 1u32,
+                FrontendKind::LoadBalancerIp
+                | FrontendKind::ExternalIp
+                | FrontendKind::NodePort => 2,
+            };
+            let words = [kind, policy, pool].map(u32::to_ne_bytes);
+            let data = joined(&[&words[0], &words[1], &words[2]]);
+            ElementValue::data(data).with_comment(comment)
+        };
+        if inner != outer {
+            objects.push(element(SetId::LocalFrontends, key.clone(), row(outer)));
+        }
+        if let SourceRanges::Only(ranges) = &frontend.sources {
+            objects.push(present(SetId::Firewalled, key.clone()));
+            for range in ranges {
+                let length = range.prefix_len();
+                let source = address(range.network());
+                let key = joined(&[&ip, &protocol, &at, &source]);
+                objects.push(present(SetId::Sources(length), key));
+                let set = schema::set(&SetId::Sources(length), self.regs.family);
+                let set =
+                    set.map(|set| (Key::Set(SetId::Sources(length)), Value::Set(Box::new(set))));
+                objects.extend(set);
+                let rule = source_rule(self.regs, length);
+                objects.push((Key::SourceRule(length), Value::Rule(Box::new(rule))));
+            }
+        }
+        objects.push(element(SetId::Frontends, key, row(inner)));
+    }
+
+    /// The pool that a route leads to.
+    fn leads_to(&self, route: &Route) -> u32 {
+        match route {
+            Route::Reject => REJECT_POOL,
+            Route::Drop => DROP_POOL,
+            Route::Forward { to, .. } if self.plan.endpoints(*to).is_empty() => REJECT_POOL,
+            Route::Forward { to, .. } => pool_number(self.number, *to),
+        }
+    }
+}
+
+/// The pool of a list of the service port that has this number.
+fn pool_number(number: u32, scope: Scope) -> u32 {
+    match scope {
+        Scope::Cluster => 2 * number,
+        Scope::Local => 2 * number + 1,
+    }
+}
+
+fn element(set: SetId, key: Bytes, value: ElementValue) -> (Key, Value) {
+    (Key::Element(set, key), Value::Element(value))
+}
+
+fn present(set: SetId, key: Bytes) -> (Key, Value) {
+    element(set, key, ElementValue::present())
+}
+
+/// The service port and the number that an element of a front end tells.
+fn read_frontend(
+    regs: Registers,
+    key: &Bytes,
+    value: &ElementValue,
+) -> Option<(ServicePortName, u32)> {
+    let Some(Data::Value(data)) = &value.data else {
+        return None;
+    };
+    let pool = u32::from_ne_bytes(data.get(8..12)?.try_into().ok()?);
+    let width = 4 * usize::from(regs.width());
+    let number = *key.get(width)?;
+    let protocol = svc_core::Protocol::ALL
+        .into_iter()
+        .find(|p| p.number() == number)?;
+    let comment = value.comment()?.as_str();
+    let (namespace, rest) = comment.split_once('/')?;
+    let (name, port) = rest.split_once(':').unwrap_or((rest, ""));
+    let name = ServicePortName {
+        service: NamespacedName::new(namespace, name),
+        port: Name::from(port),
+        protocol,
+    };
+    (pool > DROP_POOL).then_some((name, pool / 2))
+}

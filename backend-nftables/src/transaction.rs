@@ -1,0 +1,266 @@
+//! From edits to batches, in an order that is sane at every step.
+//!
+//! What is new comes first, in the order of [`Key`]: an endpoint before the pool that counts it,
+//! a pool before the front end that leads to it. Then what changes. Then what goes, in the
+//! opposite order. A packet that looks in between finds the old way or the new one.
+
+use std::ops::Range;
+
+use svc_core::{Base, Edit, Transaction};
+
+use crate::key::{ChainBody, ElementValue, Key, SetId, Value};
+use crate::netlink::{Batch, Existing, Place, TableId};
+use crate::rule::{Bytes, Element, ElementKind, SetFlags, SetName};
+use crate::schema;
+
+/// Bytes of a batch from which on a new one is begun, where a transaction may be split: small
+/// batches load twice as fast as large ones, and nobody waits long for the kernel's lock.
+pub(crate) const BATCH_BYTES: usize = 72 * 1024;
+/// Bytes up to which a change of a ruleset in use is one batch.
+pub(crate) const ATOMIC_BYTES: usize = 4 * 1024 * 1024;
+
+/// Batches that apply a transaction, one after the other.
+///
+/// Each operation is tagged with the index of its group.
+#[derive(Debug)]
+pub struct Batches<'a> {
+    table: TableId,
+    operations: Vec<Operation<'a>>,
+    /// Operations of each batch, in order.
+    batches: Vec<Range<usize>>,
+}
+
+/// One edit, or half of one, in its place.
+#[derive(Debug)]
+struct Operation<'a> {
+    group: u32,
+    edit: &'a Edit<Key, Value>,
+    act: Act,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Act {
+    Add,
+    Change,
+    Remove,
+}
+
+impl<'a> Batches<'a> {
+    /// Orders the edits of a transaction.
+    pub fn new(table: TableId, transaction: &'a Transaction<Key, Value>) -> Self {
+        let mut operations = Vec::with_capacity(transaction.edits().count());
+        for (group, edits) in (0u32..).zip(&transaction.groups) {
+            operations.extend(edits.edits.iter().map(|edit| Operation {
+                group,
+                edit,
+                act: act(edit),
+            }));
+        }
+        operations.sort_by(|a, b| {
+            let keys = a.edit.key.cmp(&b.edit.key);
+            a.act.cmp(&b.act).then(match a.act {
+                Act::Add | Act::Change => keys,
+                Act::Remove => keys.reverse(),
+            })
+        });
+        let batches = split(&operations, transaction.base);
+        Self {
+            table,
+            operations,
+            batches,
+        }
+    }
+
+    /// Number of batches.
+    pub fn len(&self) -> usize {
+        self.batches.len()
+    }
+
+    /// Whether there is nothing to apply.
+    pub fn is_empty(&self) -> bool {
+        self.batches.is_empty()
+    }
+
+    /// Writes the batch of an index.
+    pub fn write(&self, index: usize, batch: &mut Batch) {
+        batch.clear();
+        batch.set_table(self.table.clone());
+        let operations = self
+            .batches
+            .get(index)
+            .and_then(|range| self.operations.get(range.clone()));
+        for operation in operations.unwrap_or_default() {
+            write(batch, operation);
+        }
+    }
+}
+
+fn act(edit: &Edit<Key, Value>) -> Act {
+    match (&edit.before, &edit.after) {
+        (None, _) => Act::Add,
+        (Some(_), Some(_)) => Act::Change,
+        (Some(_), None) => Act::Remove,
+    }
+}
+
+/// A ruleset that is not in use may come in any number of batches, as long as what makes it used
+/// comes last. One that is in use changes in one, unless that is too large: then the order alone
+/// keeps it sane.
+fn split(operations: &[Operation<'_>], base: Base) -> Vec<Range<usize>> {
+    let limit = match base {
+        Base::Empty => BATCH_BYTES,
+        Base::InUse => {
+            let bytes: usize = operations.iter().map(bytes).sum();
+            match bytes <= ATOMIC_BYTES {
+                true => usize::MAX,
+                false => BATCH_BYTES,
+            }
+        }
+    };
+    let mut batches = Vec::new();
+    let (mut start, mut size) = (0, 0);
+    for (index, operation) in operations.iter().enumerate() {
+        // The hooks: whatever came before is complete when they appear.
+        let switch = base == Base::Empty && matches!(operation.edit.key, Key::BaseChain(_));
+        let first_hook = switch && index > 0 && !is_hook(operations.get(index - 1));
+        if (size >= limit && !switch) || first_hook {
+            batches.push(start..index);
+            (start, size) = (index, 0);
+        }
+        size += bytes(operation);
+    }
+    batches.extend((start < operations.len()).then_some(start..operations.len()));
+    batches
+}
+
+fn is_hook(operation: Option<&Operation<'_>>) -> bool {
+    operation.is_some_and(|operation| matches!(operation.edit.key, Key::BaseChain(_)))
+}
+
+/// About the bytes of an operation.
+fn bytes(operation: &Operation<'_>) -> usize {
+    match operation.act {
+        Act::Change => 160,
+        Act::Add | Act::Remove => 80,
+    }
+}
+
+fn write(batch: &mut Batch, operation: &Operation<'_>) {
+    let (tag, edit) = (operation.group, operation.edit);
+    match &edit.key {
+        Key::Element(set, key) => {
+            let name = set.name();
+            for (value, add) in [(&edit.before, false), (&edit.after, true)] {
+                if let Some(Value::Element(value)) = value {
+                    write_element(batch, tag, set, &name, key, value, add);
+                }
+            }
+        }
+        Key::Table => match &edit.after {
+            Some(Value::Table(table)) => {
+                let comment = table.comment.as_ref().map(|comment| comment.as_str());
+                batch.add_table(tag, comment, Existing::Keep);
+            }
+            Some(_) => {}
+            None => batch.delete_table(tag),
+        },
+        Key::Set(id) => match &edit.after {
+            Some(Value::Set(set)) => batch.add_set(tag, set, Existing::Keep),
+            Some(_) => {}
+            None => batch.delete_set(tag, &id.name()),
+        },
+        Key::SourceRule(_) => {
+            if let (None, Some(Value::Rule(rule))) = (&edit.before, &edit.after) {
+                batch.add_rule(tag, rule, Place::First);
+            }
+        }
+        Key::Chain(id) | Key::BaseChain(id) => {
+            if let Some(Value::Chain(before)) = &edit.before {
+                batch.flush_chain(tag, &id.name());
+                let rehook = match &edit.after {
+                    Some(Value::Chain(after)) => after.chain != before.chain,
+                    Some(_) | None => true,
+                };
+                if rehook {
+                    batch.delete_chain(tag, &id.name());
+                }
+            }
+            if let Some(Value::Chain(after)) = &edit.after {
+                write_chain(batch, tag, after);
+            }
+        }
+    }
+}
+
+fn write_chain(batch: &mut Batch, tag: u32, body: &ChainBody) {
+    batch.add_chain(tag, &body.chain, Existing::Keep);
+    for rule in &body.rules {
+        batch.add_rule(tag, rule, Place::Last);
+    }
+}
+
+fn write_element(
+    batch: &mut Batch,
+    tag: u32,
+    set: &SetId,
+    name: &SetName,
+    key: &Bytes,
+    value: &ElementValue,
+    add: bool,
+) {
+    let mut put = |element: Element| match add {
+        true => batch.add_element(tag, name, &element, Existing::Refuse),
+        false => batch.delete_element(tag, name, &element),
+    };
+    let mut element = Element::new(key.clone());
+    element.data.clone_from(&value.data);
+    let element = element.with_comment(value.comment().cloned());
+    match value.key_end() {
+        None => put(element),
+        Some(end) if is_concatenated(set) => put(element.with_key_end(end.clone())),
+        // A range of one field is two elements; the second is the first key after it.
+        Some(end) => {
+            put(element);
+            if let Some(next) = successor(end) {
+                put(Element::new(next).with_kind(ElementKind::IntervalEnd));
+            }
+        }
+    }
+}
+
+/// Whether the ranges of an interval set have several fields.
+pub(crate) fn is_concatenated(set: &SetId) -> bool {
+    // The flag is a property of the schema, the same in both families.
+    schema::set(set, svc_core::IpFamily::V4).is_some_and(|set| set.flags.contains(SetFlags::CONCAT))
+}
+
+/// The next key of the same length, or `None` after the last.
+pub(crate) fn successor(key: &Bytes) -> Option<Bytes> {
+    let mut bytes = key.to_vec();
+    for byte in bytes.iter_mut().rev() {
+        let (next, carry) = byte.overflowing_add(1);
+        *byte = next;
+        if !carry {
+            return Bytes::new(&bytes).ok();
+        }
+    }
+    None
+}
+
+/// The key before, of the same length, or `None` before the first.
+pub(crate) fn predecessor(key: &Bytes) -> Option<Bytes> {
+    let mut bytes = key.to_vec();
+    for byte in bytes.iter_mut().rev() {
+        let (next, borrow) = byte.overflowing_sub(1);
+        *byte = next;
+        if !borrow {
+            return Bytes::new(&bytes).ok();
+        }
+    }
+    None
+}
+
+/// Whether a set holds ranges of one field.
+pub(crate) fn is_interval(set: &SetId) -> bool {
+    matches!(set, SetId::ServiceCidrs | SetId::PodCidrs)
+}
