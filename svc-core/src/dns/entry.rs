@@ -42,6 +42,8 @@ pub(super) enum ServiceData {
 pub(super) struct Addressed {
     /// The name of the Service.
     pub(super) name: DnsName,
+    /// Whether the addresses are those of endpoints, not the Service's own.
+    headless: bool,
     pub(super) v4: Few<Ipv4Addr>,
     pub(super) v6: Few<Ipv6Addr>,
     /// SRV records of all ports, at the name of the Service.
@@ -170,7 +172,7 @@ impl ServiceEntry {
                 pointers.entry(key).or_insert_with(|| endpoint.name.clone());
             }
         }
-        if addressed.has_cluster_ips() {
+        if !addressed.headless {
             let v4 = addressed.v4.as_slice().iter().copied().map(IpAddr::V4);
             let v6 = addressed.v6.as_slice().iter().copied().map(IpAddr::V6);
             for ip in v4.chain(v6) {
@@ -252,15 +254,6 @@ impl Addressed {
         let v4 = endpoint.v4.of(&self.endpoint_v4).iter().copied();
         let v6 = endpoint.v6.of(&self.endpoint_v6).iter().copied();
         v4.map(IpAddr::V4).chain(v6.map(IpAddr::V6))
-    }
-
-    /// Whether the addresses are the Service's own, not those of endpoints.
-    fn has_cluster_ips(&self) -> bool {
-        self.all
-            .list
-            .as_slice()
-            .iter()
-            .any(|srv| srv.target == SERVICE)
     }
 }
 
@@ -355,6 +348,7 @@ impl Builder<'_> {
         };
         ServiceData::Addressed(Addressed {
             name,
+            headless: self.service.headless,
             v4: addresses.iter().filter_map(v4_of).collect(),
             v6: addresses.iter().filter_map(v6_of).collect(),
             all,

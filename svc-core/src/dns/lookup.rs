@@ -320,7 +320,9 @@ impl Zone {
             })
         };
         match (node, record_type) {
-            (Node::Apex, RecordType::Soa) => Some(RecordSet {
+            // The apex of a tree of one address has its PTR record too.
+            (Node::Pointers(_), RecordType::Soa) if owner != authority.apex.as_ref() => None,
+            (Node::Apex | Node::Pointers(_), RecordType::Soa) => Some(RecordSet {
                 owner,
                 ..self.soa(authority)
             }),
