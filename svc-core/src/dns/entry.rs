@@ -20,12 +20,30 @@ use crate::net::{Protocol, parse_ip};
 use crate::object::{EndpointSlice, Service, ServiceType};
 
 /// All that a zone holds of one Service.
+///
+/// The order of the fields is that in memory: what an address look-up needs comes first, as each
+/// line of memory that it touches costs more than all else.
 #[derive(Clone, Debug, PartialEq)]
+#[repr(C)]
 pub(super) struct ServiceEntry {
-    pub(super) key: NamespacedName,
+    key: EntryKey,
     pub(super) data: ServiceData,
     pub(super) diagnostics: Box<[Diagnostic]>,
+    pub(super) service: NamespacedName,
 }
+
+/// Namespace and name, close to what they are the key of as long as they are not very long.
+#[derive(Clone, Debug, PartialEq)]
+enum EntryKey {
+    Short {
+        namespace: u8,
+        length: u8,
+        octets: [u8; SHORT_KEY],
+    },
+    Long(NamespacedName),
+}
+
+const SHORT_KEY: usize = 45;
 
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum ServiceData {
@@ -37,19 +55,20 @@ pub(super) enum ServiceData {
     Addressed(Addressed),
 }
 
-/// Records of a Service with addresses.
+/// Records of a Service with addresses; in the order of [`ServiceEntry`].
 #[derive(Clone, Debug, PartialEq)]
+#[repr(C)]
 pub(super) struct Addressed {
-    /// The name of the Service.
-    pub(super) name: DnsName,
-    /// Whether the addresses are those of endpoints, not the Service's own.
-    headless: bool,
     pub(super) v4: Few<Ipv4Addr>,
     pub(super) v6: Few<Ipv6Addr>,
+    /// The name of the Service.
+    pub(super) name: DnsName,
+    /// Named ports whose SRV owner can exist.
+    pub(super) ports: Few<PortEntry>,
     /// SRV records of all ports, at the name of the Service.
     pub(super) all: SrvSet,
-    /// Named ports whose SRV owner can exist.
-    pub(super) ports: Box<[PortEntry]>,
+    /// Whether the addresses are those of endpoints, not the Service's own.
+    headless: bool,
     /// Published endpoints, sorted by the octets of their labels.
     pub(super) endpoints: Box<[EndpointEntry]>,
     endpoint_v4: Box<[Ipv4Addr]>,
@@ -134,7 +153,38 @@ impl<T> FromIterator<T> for Few<T> {
 
 impl Keyed for Arc<ServiceEntry> {
     fn key(&self) -> (&[u8], &[u8]) {
-        (self.key.namespace.as_bytes(), self.key.name.as_bytes())
+        match &self.key {
+            EntryKey::Short {
+                namespace,
+                length,
+                octets,
+            } => {
+                let key = octets.get(..usize::from(*length)).unwrap_or_default();
+                key.split_at_checked(usize::from(*namespace))
+                    .unwrap_or_default()
+            }
+            EntryKey::Long(name) => (name.namespace.as_bytes(), name.name.as_bytes()),
+        }
+    }
+}
+
+impl EntryKey {
+    fn new(name: &NamespacedName) -> Self {
+        let (namespace, service) = (name.namespace.as_bytes(), name.name.as_bytes());
+        let key = [namespace, service].concat();
+        let mut octets = [0; SHORT_KEY];
+        let lengths = (u8::try_from(namespace.len()), u8::try_from(key.len()));
+        match (octets.get_mut(..key.len()), lengths) {
+            (Some(octets_of_key), (Ok(namespace), Ok(length))) => {
+                octets_of_key.copy_from_slice(&key);
+                Self::Short {
+                    namespace,
+                    length,
+                    octets,
+                }
+            }
+            (_, _) => Self::Long(name.clone()),
+        }
     }
 }
 
@@ -152,9 +202,10 @@ impl ServiceEntry {
         };
         let data = builder.data(slices, options);
         Self {
-            key: service.name.clone(),
+            key: EntryKey::new(&service.name),
             data: data.unwrap_or(ServiceData::Nothing),
             diagnostics: builder.diagnostics.into(),
+            service: service.name.clone(),
         }
     }
 
@@ -235,6 +286,7 @@ impl Addressed {
 
     pub(super) fn port(&self, name: Label<'_>, protocol: Protocol) -> Option<&PortEntry> {
         self.ports
+            .as_slice()
             .iter()
             .find(|port| port.protocol == protocol && port.name.as_bytes() == name.octets())
     }
@@ -246,6 +298,7 @@ impl Addressed {
             return None;
         }
         self.ports
+            .as_slice()
             .iter()
             .find(|port| port.name.as_bytes() == label.octets())
     }
@@ -352,7 +405,7 @@ impl Builder<'_> {
             v4: addresses.iter().filter_map(v4_of).collect(),
             v6: addresses.iter().filter_map(v6_of).collect(),
             all,
-            ports: ports.into(),
+            ports: ports.into_iter().collect(),
             endpoints: endpoints.into(),
             endpoint_v4: endpoint_v4.into(),
             endpoint_v6: endpoint_v6.into(),

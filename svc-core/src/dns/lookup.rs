@@ -127,7 +127,7 @@ impl Zone {
                 namespace,
             } => {
                 let addressed = self.addressed(service, namespace);
-                let ports = addressed.map_or(&[][..], |addressed| &addressed.ports);
+                let ports = addressed.map_or(&[][..], |addressed| addressed.ports.as_slice());
                 Node::empty_if(ports.iter().any(|port| port.protocol == protocol))
             }
             ParsedName::Srv {

@@ -3,13 +3,13 @@
 //! A server publishes a clone of its zone after each change. Both tables are split into parts
 //! behind reference counts, so that a clone copies one pointer and a change copies one part.
 
+use alloc::boxed::Box;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::fmt;
 use core::hash::{BuildHasher, Hasher};
 
 use hashbrown::DefaultHashBuilder;
-use hashbrown::HashTable;
 
 /// Parts of a [`Shards`]: at 100,000 values a part has about 100.
 const SHARDS: usize = 1024;
@@ -22,16 +22,24 @@ pub(super) trait Keyed: Clone {
 }
 
 /// A hash table over two-part keys; not iterated where order matters.
+///
+/// A look-up touches one line of memory for a key that is not there, and those of the value for
+/// one that is. With `hashbrown` in the parts it is two more, which doubles the time of a look-up
+/// in a table that no cache holds.
 #[derive(Clone)]
 pub(super) struct Shards<V> {
     hasher: DefaultHashBuilder,
-    shards: Arc<Vec<Arc<HashTable<V>>>>,
+    shards: Arc<Vec<Shard<V>>>,
     length: usize,
 }
 
+/// Values beside their hashes, each at the first free slot after the one its hash names; at least
+/// a quarter of the slots is free, and their number is a power of two or zero.
+type Shard<V> = Arc<[Option<(u64, V)>]>;
+
 impl<V: Keyed> Default for Shards<V> {
     fn default() -> Self {
-        let empty = Arc::new(HashTable::new());
+        let empty: Shard<V> = Arc::new([]);
         Self {
             hasher: DefaultHashBuilder::default(),
             shards: Arc::new(alloc::vec![empty; SHARDS]),
@@ -43,31 +51,38 @@ impl<V: Keyed> Default for Shards<V> {
 impl<V: Keyed> Shards<V> {
     pub(super) fn find(&self, key: (&[u8], &[u8])) -> Option<&V> {
         let hash = hash(&self.hasher, key);
-        self.shards
-            .get(shard_of(hash))?
-            .find(hash, |value| value.key() == key)
+        let shard = self.shards.get(shard_of(hash))?;
+        let at = position(shard, hash, key).ok()?;
+        shard.get(at)?.as_ref().map(|(_, value)| value)
     }
 
     /// Puts a value in and returns the one that had its key.
     pub(super) fn insert(&mut self, value: V) -> Option<V> {
-        let hash_of = |value: &V| hash(&self.hasher, value.key());
-        let hash = hash_of(&value);
-        let shard = Arc::make_mut(Arc::make_mut(&mut self.shards).get_mut(shard_of(hash))?);
-        if let Some(old) = shard.find_mut(hash, |old| old.key() == value.key()) {
-            return Some(core::mem::replace(old, value));
+        let hash = hash(&self.hasher, value.key());
+        let shard = Arc::make_mut(&mut self.shards).get_mut(shard_of(hash))?;
+        match position(shard, hash, value.key()) {
+            Ok(at) => {
+                let old = Arc::make_mut(shard).get_mut(at)?.replace((hash, value));
+                return old.map(|(_, old)| old);
+            }
+            Err(Some(at)) if has_room(shard) => {
+                *Arc::make_mut(shard).get_mut(at)? = Some((hash, value))
+            }
+            Err(_) => *shard = rebuilt(shard.iter().flatten().cloned(), Some((hash, value))),
         }
-        shard.insert_unique(hash, value, hash_of);
         self.length += 1;
         None
     }
 
     pub(super) fn remove(&mut self, key: (&[u8], &[u8])) -> Option<V> {
         let hash = hash(&self.hasher, key);
-        let shards = Arc::make_mut(&mut self.shards);
-        let shard = Arc::make_mut(shards.get_mut(shard_of(hash))?);
-        let entry = shard.find_entry(hash, |value| value.key() == key).ok()?;
+        let shard = Arc::make_mut(&mut self.shards).get_mut(shard_of(hash))?;
+        let at = position(shard, hash, key).ok()?;
+        let removed = shard.get(at)?.clone();
+        let others = shard.iter().enumerate().filter(|(other, _)| *other != at);
+        *shard = rebuilt(others.filter_map(|(_, slot)| slot.clone()), None);
         self.length -= 1;
-        Some(entry.remove().0)
+        removed.map(|(_, value)| value)
     }
 
     pub(super) fn len(&self) -> usize {
@@ -76,8 +91,53 @@ impl<V: Keyed> Shards<V> {
 
     /// All values in no order: for sums and for collections that are sorted afterwards.
     pub(super) fn unordered(&self) -> impl Iterator<Item = &V> {
-        self.shards.iter().flat_map(|shard| shard.iter())
+        let slots = self.shards.iter().flat_map(|shard| shard.iter());
+        slots.flatten().map(|(_, value)| value)
     }
+}
+
+/// Where a key is, else the free slot where it would be.
+fn position<V: Keyed>(
+    shard: &[Option<(u64, V)>],
+    hash: u64,
+    key: (&[u8], &[u8]),
+) -> Result<usize, Option<usize>> {
+    let Some(mask) = shard.len().checked_sub(1) else {
+        return Err(None);
+    };
+    let start = slot_of(hash);
+    for step in 0..shard.len() {
+        let at = (start + step) & mask;
+        match &shard[at] {
+            Some((other, value)) if *other == hash && value.key() == key => return Ok(at),
+            Some(_) => {}
+            None => return Err(Some(at)),
+        }
+    }
+    Err(None)
+}
+
+fn has_room<V>(shard: &[Option<V>]) -> bool {
+    shard.iter().flatten().count() < shard.len() / 4 * 3
+}
+
+/// A shard of the given values, with room for as many again.
+fn rebuilt<V: Keyed>(values: impl Iterator<Item = (u64, V)>, more: Option<(u64, V)>) -> Shard<V> {
+    let values: Vec<(u64, V)> = values.chain(more).collect();
+    let size = match values.len() {
+        0 => 0,
+        count => (count * 2).next_power_of_two(),
+    };
+    let mut slots: Box<[Option<(u64, V)>]> = (0..size).map(|_| None).collect();
+    for value in values {
+        let start = slot_of(value.0);
+        // More than half of the slots stays free, so one is found.
+        let mut places = (start..start + size).map(|at| at & (size - 1));
+        if let Some(at) = places.find(|at| slots[*at].is_none()) {
+            slots[at] = Some(value);
+        }
+    }
+    slots.into()
 }
 
 impl<V: Keyed + PartialEq> PartialEq for Shards<V> {
@@ -103,8 +163,12 @@ fn hash(hasher: &DefaultHashBuilder, key: (&[u8], &[u8])) -> u64 {
 }
 
 fn shard_of(hash: u64) -> usize {
-    // Bits that the table of a shard does not tell its values apart by.
     usize::try_from(hash >> 40 & (SHARDS as u64 - 1)).unwrap_or(0)
+}
+
+fn slot_of(hash: u64) -> usize {
+    // Bits that do not choose the shard.
+    usize::try_from(hash & 0xffff_ffff).unwrap_or(0)
 }
 
 /// An ordered map from addresses, as bits, to values.

@@ -114,7 +114,11 @@ impl Zone {
 
     /// Takes in all Services of a state, whatever the zone held before; Pods and namespaces stay.
     pub fn rebuild(&mut self, state: &ClusterState) {
-        let known: Vec<_> = self.services.unordered().map(|e| e.key.clone()).collect();
+        let known: Vec<_> = self
+            .services
+            .unordered()
+            .map(|e| e.service.clone())
+            .collect();
         for name in known {
             self.put_service(state, &name);
         }
