@@ -51,6 +51,8 @@ pub enum DiagnosticReason {
     Duplicate,
     /// Another Service holds the address, port or node port.
     Claimed,
+    /// No address, port or node port is free.
+    Exhausted,
     /// A field of the object is not known to this version.
     UnknownField,
     /// The object works, but surely not as meant.

@@ -3,6 +3,7 @@
 
 extern crate alloc;
 
+pub mod allocate;
 mod claims;
 pub mod config;
 mod delta;
