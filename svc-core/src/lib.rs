@@ -9,6 +9,7 @@ pub mod config;
 pub mod conntrack;
 mod delta;
 mod diagnostic;
+pub mod dns;
 pub mod endpoints;
 mod explain;
 pub mod health;
