@@ -114,7 +114,9 @@ fn sort_out(
             .extra
             .as_ref()
             .and_then(|extra| extra.pod.clone());
-        if let Some(target) = targets.iter().find(|target| target.endpoint == address) {
+        // Targets are sorted, each endpoint once.
+        let found = targets.binary_search_by(|target| target.endpoint.cmp(&address));
+        if let Some(target) = found.ok().and_then(|at| targets.get(at)) {
             let masquerade = match target.masquerade {
                 Masquerade::Never => None,
                 Masquerade::Always if address.ip() == flow.source => {

@@ -6,10 +6,12 @@ extern crate alloc;
 pub mod allocate;
 mod claims;
 pub mod config;
+pub mod conntrack;
 mod delta;
 mod diagnostic;
 pub mod endpoints;
 mod explain;
+pub mod health;
 mod kernel;
 mod lint;
 mod name;
@@ -24,6 +26,8 @@ mod ruleset;
 pub mod select;
 mod service_plan;
 mod state;
+#[cfg(feature = "testing")]
+pub mod testing;
 #[cfg(feature = "serde")]
 pub mod wire;
 
