@@ -37,7 +37,9 @@ pub mod wire;
 
 pub use delta::{Change, PlanDelta};
 pub use diagnostic::{Diagnostic, DiagnosticReason, ObjectKind, Severity};
-pub use explain::{ExplainedEndpoint, Explanation, LeftOut, MasqueradeReason, explain};
+pub use explain::{
+    ExplainedEndpoint, Explanation, LeftOut, MasqueradeReason, explain, explain_verdict,
+};
 pub use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 pub use kernel::{CommitFailure, Kernel, Pretend, Settled, Unsettled};
 pub use name::{DEFAULT_NAMESPACE, Name, NamespacedName, ServicePortName};
@@ -54,5 +56,5 @@ pub use plan::{
 pub use planner::Planner;
 pub use reconciler::{Action, Drift, Failure, Reconciler};
 pub use route::{Answering, Decision, Flow, Reason, Target, Verdict};
-pub use ruleset::{Base, Edit, EditGroup, Fragment, Render, Ruleset, Transaction};
+pub use ruleset::{Base, Edit, EditGroup, Fragment, Render, Ruleset, Transaction, render};
 pub use state::{Changes, ClusterState, Event, NodeChange, ServiceId, WatchEvent};
