@@ -64,14 +64,14 @@ fn each_bad_object_gets_one_line_and_the_rest_works() {
         (
             "port 0",
             service(
-                "  clusterIP: 10.96.0.11\n  ports: [{name: x, port: 0}, {name: y, port: 81}]\n",
+                "  clusterIP: 10.96.0.11\n  ports: [{name: one, port: 0}, {name: two, port: 81}]\n",
             ),
             &["demo/bad", "spec.ports[0].port", "0"],
         ),
         (
             "port 70000",
             service(
-                "  clusterIP: 10.96.0.11\n  ports: [{name: x, port: 70000}, {name: y, port: 81}]\n",
+                "  clusterIP: 10.96.0.11\n  ports: [{name: one, port: 70000}, {name: two, port: 81}]\n",
             ),
             &["demo/bad", "spec.ports[0].port", "70000"],
         ),
