@@ -2,12 +2,13 @@
 
 use std::io;
 
-use svc_core::{Failure, IpFamily, Ruleset, ServicePortName, Transaction};
+use svc_core::{CommitFailure, Failure, IpFamily, Ruleset, ServicePortName, Transaction};
 
 use crate::error::{CommitError, Errno, ReadError, Refusal};
 use crate::key::{Key, Value};
 use crate::netlink::{Batch, Socket, TableId};
 use crate::read::read;
+use crate::render::Renderer;
 use crate::rule::{Family, TableName};
 use crate::transaction::{BATCH_BYTES, Batches, Start};
 
@@ -84,6 +85,53 @@ impl Kernel {
     /// The table.
     pub fn table(&self) -> &TableId {
         &self.table
+    }
+}
+
+/// Why the kernel could not be read or changed.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum KernelError {
+    /// See [`ReadError`].
+    #[error("cannot read table {table}")]
+    Read {
+        /// Name of the table.
+        table: TableName,
+        /// Why.
+        #[source]
+        source: ReadError,
+    },
+    /// See [`CommitError`].
+    #[error("cannot change table {table}: {source}")]
+    Commit {
+        /// Name of the table.
+        table: TableName,
+        /// Why.
+        source: CommitError,
+    },
+}
+
+impl svc_core::Kernel<Renderer> for Kernel {
+    type Error = KernelError;
+
+    fn read(&mut self) -> Result<Ruleset<Key, Value>, KernelError> {
+        Self::read(self).map_err(|source| KernelError::Read {
+            table: self.table.name.clone(),
+            source,
+        })
+    }
+
+    fn commit(
+        &mut self,
+        transaction: &Transaction<Key, Value>,
+    ) -> Result<(), CommitFailure<KernelError>> {
+        Self::commit(self, transaction).map_err(|source| CommitFailure {
+            failure: failure(&source, transaction),
+            error: KernelError::Commit {
+                table: self.table.name.clone(),
+                source,
+            },
+        })
     }
 }
 

@@ -20,7 +20,7 @@ mod slots;
 mod transaction;
 
 pub use evaluate::{Evaluator, Fault, Host, Outcome, Pins, evaluate, shares};
-pub use kernel::{Kernel, failure};
+pub use kernel::{Kernel, KernelError, failure};
 pub use key::{ChainBody, ChainId, ElementValue, Key, Rare, SetId, Value};
 pub use render::{MAX_ENDPOINTS, Renderer};
 pub use schema::AFFINITY_SIZE;

@@ -91,12 +91,14 @@ impl<'a> Batches<'a> {
                 operations.push(operation(act(edit)));
             }
         }
-        operations.sort_by(|a, b| {
-            let keys = a.edit.key.cmp(&b.edit.key);
-            a.act.cmp(&b.act).then(match a.act {
-                Act::Flush | Act::RemoveRange | Act::Add | Act::Change => keys,
-                Act::RemoveForeign | Act::Remove => keys.reverse(),
-            })
+        // Stable: what is of one kind stays in the order of the groups, which costs no look at keys.
+        operations.sort_by_key(|operation| {
+            let rank = operation.edit.key.rank();
+            let in_order = match operation.act {
+                Act::Flush | Act::RemoveRange | Act::Add | Act::Change => rank,
+                Act::RemoveForeign | Act::Remove => u32::MAX - rank,
+            };
+            (operation.act, in_order)
         });
         let base = transaction.base;
         let limit = limit(&operations, start, base);

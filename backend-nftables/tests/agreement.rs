@@ -7,7 +7,7 @@ mod common;
 use backend_nftables::{Evaluator, Host};
 use common::{expected, is_possible, render};
 use proptest::prelude::*;
-use svc_core::testing::{every_flow, plans};
+use svc_core::testing::{Aims, plans};
 use svc_core::{Flow, Plan};
 
 proptest! {
@@ -16,7 +16,8 @@ proptest! {
     #[test]
     fn rulesets_agree_with_plans(plans in plans(), skip in 0..40usize) {
         for plan in plans {
-            let flows = every_flow(&plan).skip(skip).step_by(41);
+            let aims = Aims::of(&plan);
+            let flows = aims.every_flow().skip(skip).step_by(41);
             if let Err(what) = agree(&plan, flows) {
                 return Err(TestCaseError::fail(what));
             }

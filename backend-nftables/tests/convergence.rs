@@ -19,7 +19,7 @@ use backend_nftables::{
 };
 use common::{TABLE, is_possible, render_with};
 use proptest::prelude::*;
-use svc_core::testing::{History, Source, Step, bytes, every_flow, histories};
+use svc_core::testing::{Aims, History, Source, Step, bytes, histories};
 use svc_core::{
     Action, Base, Flow, IpFamily, Plan, Planner, Reconciler, Ruleset, Transaction, Verdict,
 };
@@ -175,7 +175,8 @@ impl Node {
             .reconciler
             .wanted()
             .ok_or("a transaction without a plan")?;
-        let flows: Vec<Flow> = every_flow(&plan)
+        let flows: Vec<Flow> = Aims::of(&plan)
+            .every_flow()
             .filter(|flow| is_possible(&plan, flow))
             .step_by(197)
             .collect();

@@ -57,6 +57,7 @@ fn template() -> EndpointSlice {
         endpoints: Box::default(),
         headless: false,
         managed_by: None,
+        labels: Default::default(),
     }
 }
 

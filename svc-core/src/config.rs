@@ -3,6 +3,16 @@
 //! [`ProxyConfig::default_for`] has kube-proxy's defaults. With the feature `serde`, `config::read` makes
 //! a [`ProxyConfig`] of the file inside a cluster's kube-proxy ConfigMap.
 
+#[cfg(feature = "serde")]
+mod duration;
+#[cfg(feature = "serde")]
+mod read;
+#[cfg(feature = "serde")]
+mod section;
+#[cfg(feature = "serde")]
+#[cfg(test)]
+mod tests;
+
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 use core::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -11,6 +21,8 @@ use core::time::Duration;
 use ipnet::IpNet;
 
 use crate::name::Name;
+#[cfg(feature = "serde")]
+pub use read::{ModeChoice, read};
 
 /// Port that the health server listens on by default.
 pub const HEALTHZ_PORT: u16 = 10256;

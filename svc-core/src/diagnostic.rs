@@ -49,8 +49,12 @@ pub enum DiagnosticReason {
     Forbidden,
     /// The same value stands twice where it may stand once.
     Duplicate,
+    /// A list is longer than its field allows.
+    TooMany,
     /// Another Service holds the address, port or node port.
     Claimed,
+    /// No address, port or node port is free.
+    Exhausted,
     /// A field of the object is not known to this version.
     UnknownField,
     /// The object works, but surely not as meant.

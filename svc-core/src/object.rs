@@ -5,14 +5,17 @@
 //! an endpoint costs 48 bytes here and more than 800 as a full API object.
 
 mod endpoint_slice;
+mod endpoints;
 mod node;
 mod pod;
 mod service;
 mod service_cidr;
+mod workload;
 
 pub use endpoint_slice::{
     Conditions, EndpointExtra, EndpointPort, EndpointSlice, Hints, SliceEndpoint,
 };
+pub use endpoints::{EndpointSubset, Endpoints};
 pub use node::{Node, NodeEligibility};
 pub use pod::{ContainerPort, Pod, PodPhase};
 pub use service::{
@@ -20,6 +23,7 @@ pub use service::{
     TrafficDistribution, TrafficPolicy,
 };
 pub use service_cidr::ServiceCidr;
+pub use workload::{Workload, WorkloadKind};
 
 /// Label whose value names the Service of an EndpointSlice (B-223).
 pub const SERVICE_NAME_LABEL: &str = "kubernetes.io/service-name";
@@ -27,6 +31,8 @@ pub const SERVICE_NAME_LABEL: &str = "kubernetes.io/service-name";
 pub const SERVICE_PROXY_NAME_LABEL: &str = "service.kubernetes.io/service-proxy-name";
 /// Label of Services and EndpointSlices that no proxy serves (B-005).
 pub const HEADLESS_LABEL: &str = "service.kubernetes.io/headless";
+/// Label that, with value `true`, keeps Endpoints from being mirrored (B-428).
+pub const SKIP_MIRROR_LABEL: &str = "endpointslice.kubernetes.io/skip-mirror";
 /// Label that names the controller which writes an EndpointSlice (B-422).
 pub const MANAGED_BY_LABEL: &str = "endpointslice.kubernetes.io/managed-by";
 /// Node label that names its zone (B-074).

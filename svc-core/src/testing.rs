@@ -19,7 +19,7 @@ mod strategy;
 mod toy;
 
 pub use fake_kernel::{FakeKernel, Fault};
-pub use flows::{aimed_flow, every_flow, parse_flow};
+pub use flows::{Aims, parse_flow};
 pub use generate::{History, Step, config, endpoint_slice, history, node, service, service_cidr};
 pub use scenario::Scenario;
 pub use source::Source;

@@ -1,9 +1,7 @@
 //! The laws of `svc_core::testing`, tried on many histories.
 
 use proptest::prelude::*;
-use svc_core::testing::{
-    History, Source, Step, Toy, aimed_flow, bytes, every_flow, histories, laws, plans,
-};
+use svc_core::testing::{Aims, History, Source, Step, Toy, bytes, histories, laws, plans};
 use svc_core::{IpFamily, Plan};
 
 fn holds(law: Result<(), String>) -> Result<(), TestCaseError> {
@@ -45,8 +43,9 @@ proptest! {
         for family in IpFamily::ALL {
             let plan = Plan::compute(&state, &history.last_config(), family);
             holds(laws::lint(&plan))?;
+            let aims = Aims::of(&plan);
             for _ in 0..40 {
-                let flow = aimed_flow(&plan, &mut aim);
+                let flow = aims.flow(&mut aim);
                 holds(laws::route_total(&plan, &state, &flow))?;
             }
         }
@@ -94,7 +93,7 @@ fn generated_histories_reach_the_corners() {
         claimed += claims
             .filter(|d| d.reason == svc_core::DiagnosticReason::Claimed)
             .count();
-        for flow in every_flow(&plan).step_by(97) {
+        for flow in Aims::of(&plan).every_flow().step_by(97) {
             *verdicts.entry(plan.decide(&flow).reason).or_insert(0) += 1;
         }
     }

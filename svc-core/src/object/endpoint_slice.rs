@@ -2,6 +2,7 @@ use alloc::boxed::Box;
 use alloc::sync::Arc;
 use core::net::IpAddr;
 
+use super::Labels;
 use crate::name::{Name, NamespacedName};
 use crate::net::{IpFamily, Protocol};
 
@@ -24,6 +25,9 @@ pub struct EndpointSlice {
     pub headless: bool,
     /// Value of the label `endpointslice.kubernetes.io/managed-by`.
     pub managed_by: Option<Name>,
+    /// `metadata.labels` but for those with a meaning of their own, when there are any: copied from
+    /// the Service, so slices of a Service share them (B-420).
+    pub labels: Option<Arc<Labels>>,
 }
 
 /// One entry of `ports` of an EndpointSlice.
@@ -125,6 +129,11 @@ impl SliceEndpoint {
             node: None,
             extra: None,
         }
+    }
+
+    /// Name of the Pod in `targetRef`.
+    pub fn pod(&self) -> Option<&Name> {
+        self.extra.as_ref().and_then(|extra| extra.pod.as_ref())
     }
 
     /// Zone hints, empty when there are none.

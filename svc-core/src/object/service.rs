@@ -57,6 +57,8 @@ pub struct Service {
     pub headless_label: bool,
     /// `metadata.creationTimestamp` in seconds since 1970, the order of claims; 0 when unknown.
     pub created: i64,
+    /// Whether `metadata.deletionTimestamp` is set: no new slices are made (B-423).
+    pub terminating: bool,
 }
 
 /// Rare fields of a [`Service`].
@@ -190,6 +192,7 @@ impl Service {
             service_proxy_name: false,
             headless_label: false,
             created: 0,
+            terminating: false,
         }
     }
 

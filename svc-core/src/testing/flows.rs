@@ -37,41 +37,12 @@ pub fn parse_flow(text: &str) -> Result<Flow, String> {
     })
 }
 
-/// A flow that a plan says something about, or that misses what it says narrowly.
-pub fn aimed_flow(plan: &Plan, source: &mut Source<'_>) -> Flow {
-    let aims = Aims::of(plan);
-    let from = source.byte_pair() % aims.sources.len().max(1);
-    let to = source.byte_pair() % aims.destinations.len().max(1);
-    let unspecified = crate::net::unspecified(plan.family);
-    let nowhere = SocketAddr::new(unspecified, 0);
-    Flow {
-        source: aims.sources.get(from).copied().unwrap_or(unspecified),
-        destination: aims.destinations.get(to).copied().unwrap_or(nowhere),
-        protocol: source.pick(&Protocol::ALL),
-        interface: source.pick(&aims.interfaces),
-    }
-}
-
-/// Every flow between the sources, destinations, protocols and interfaces that matter to a plan;
-/// about ten thousand for a small one.
-pub fn every_flow(plan: &Plan) -> impl Iterator<Item = Flow> + use<> {
-    let aims = Aims::of(plan);
-    let mut flows = Vec::new();
-    for source in &aims.sources {
-        for destination in &aims.destinations {
-            for protocol in Protocol::ALL {
-                for interface in &aims.interfaces {
-                    flows.push(Flow {
-                        source: *source,
-                        destination: *destination,
-                        protocol,
-                        interface: interface.clone(),
-                    });
-                }
-            }
-        }
-    }
-    flows.into_iter()
+/// Sources and destinations that a plan says something about, or that it narrowly misses.
+#[derive(Clone, Debug)]
+pub struct Aims {
+    sources: Vec<IpAddr>,
+    destinations: Vec<SocketAddr>,
+    interfaces: Vec<Option<Name>>,
 }
 
 impl Source<'_> {
@@ -80,14 +51,38 @@ impl Source<'_> {
     }
 }
 
-struct Aims {
-    sources: Vec<IpAddr>,
-    destinations: Vec<SocketAddr>,
-    interfaces: Vec<Option<Name>>,
-}
-
 impl Aims {
-    fn of(plan: &Plan) -> Self {
+    /// One of the flows.
+    pub fn flow(&self, source: &mut Source<'_>) -> Flow {
+        let from = source.byte_pair() % self.sources.len();
+        let to = source.byte_pair() % self.destinations.len();
+        Flow {
+            source: self.sources[from],
+            destination: self.destinations[to],
+            protocol: source.pick(&Protocol::ALL),
+            interface: source.pick(&self.interfaces),
+        }
+    }
+
+    /// Every flow between them, with every protocol: about ten thousand for a small plan.
+    pub fn every_flow(&self) -> impl Iterator<Item = Flow> {
+        self.sources.iter().flat_map(move |source| {
+            self.destinations.iter().flat_map(move |destination| {
+                Protocol::ALL.into_iter().flat_map(move |protocol| {
+                    let interfaces = self.interfaces.iter().cloned();
+                    interfaces.map(move |interface| Flow {
+                        source: *source,
+                        destination: *destination,
+                        protocol,
+                        interface,
+                    })
+                })
+            })
+        })
+    }
+
+    /// The aims of a plan; there are always some.
+    pub fn of(plan: &Plan) -> Self {
         let family = plan.family;
         let mut sources = BTreeSet::new();
         let mut sockets = BTreeSet::new();

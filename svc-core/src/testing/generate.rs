@@ -264,6 +264,7 @@ pub fn endpoint_slice(source: &mut Source<'_>) -> EndpointSlice {
         endpoints: endpoints.into(),
         headless: source.chance(3),
         managed_by: None,
+        labels: None,
     }
 }
 

@@ -371,6 +371,7 @@ fn read_slice(words: &[&str]) -> Result<EndpointSlice, String> {
         endpoints: endpoints.into(),
         headless,
         managed_by: None,
+        labels: None,
     })
 }
 

@@ -19,7 +19,7 @@ pub struct Toy {
 }
 
 /// An object of [`Toy`].
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum ToyKey {
     /// The skeleton.
     Node,
@@ -31,6 +31,8 @@ pub enum ToyKey {
     Frontend(Protocol, FrontendAddress),
     /// Shared: an endpoint address, whose value depends on the node.
     Endpoint(IpAddr),
+    /// Shared, and kept when nobody needs it any more: a number of endpoints.
+    Count(usize),
 }
 
 /// The value of an object of [`Toy`].
@@ -48,6 +50,7 @@ impl Render for Toy {
     fn skeleton(&mut self, node: &NodePlan) -> Ruleset<ToyKey, ToyValue> {
         let mut ruleset = Ruleset::new();
         ruleset.insert(ToyKey::Node, text(format!("{:?}", node.local_detector)));
+        ruleset.insert(ToyKey::Count(1), text(String::new()));
         for ip in &node.addresses {
             ruleset.insert(ToyKey::Address(*ip), text(String::new()));
         }
@@ -72,6 +75,8 @@ impl Render for Toy {
             let value = format!("{number} {:?} {:?}", frontend.routes, frontend.sources);
             fragment.push((key, text(value)));
         }
+        let count = ToyKey::Count(plan.cluster.len());
+        fragment.push((count, text(String::new())));
         let mut ips: alloc::vec::Vec<IpAddr> = plan.reachable().map(|e| e.ip).collect();
         ips.sort_unstable();
         ips.dedup();
@@ -84,9 +89,13 @@ impl Render for Toy {
 
     fn is_shared(key: &ToyKey) -> bool {
         match key {
-            ToyKey::Endpoint(_) => true,
+            ToyKey::Endpoint(_) | ToyKey::Count(_) => true,
             ToyKey::Node | ToyKey::Address(_) | ToyKey::Pool(_) | ToyKey::Frontend(..) => false,
         }
+    }
+
+    fn outlives_users(key: &ToyKey) -> bool {
+        matches!(key, ToyKey::Count(_))
     }
 
     fn learn(&mut self, held: &Ruleset<ToyKey, ToyValue>) {

@@ -1,6 +1,7 @@
 //! Notifications of the nf_tables multicast group.
 
 use super::super::attr::Message;
+use super::super::batch::TableId;
 use super::super::wire::{SUBSYS, chain, elem, generation, msg, rule, set, table};
 use super::decode_generation;
 use crate::rule::{Family, TableName};
@@ -16,6 +17,13 @@ pub struct Event {
     pub table: Option<TableName>,
     /// Netlink port of who made the change; compare with `Socket::port` to know one's own.
     pub port: u32,
+}
+
+impl Event {
+    /// Whether the change is inside a table, or of the table itself.
+    pub fn concerns(&self, table: &TableId) -> bool {
+        self.family == Some(table.family) && self.table.as_ref() == Some(&table.name)
+    }
 }
 
 /// What changed.

@@ -1,0 +1,33 @@
+//! `svcctl`: what a node does with the traffic of Kubernetes Services, and why.
+
+use std::process::ExitCode;
+
+use examples::cli::{self, explain, plan};
+use examples::demo;
+
+/// What a node does with the traffic of Kubernetes Services, and why
+#[derive(Debug, clap::Parser)]
+#[command(version, max_term_width = 100)]
+struct Args {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum Command {
+    Explain(explain::ExplainArgs),
+    Plan(plan::PlanArgs),
+    Demo(demo::DemoArgs),
+}
+
+fn main() -> ExitCode {
+    let args: Args = match cli::parse() {
+        Ok(args) => args,
+        Err(code) => return code,
+    };
+    match args.command {
+        Command::Explain(args) => explain::run(&args),
+        Command::Plan(args) => plan::run(&args),
+        Command::Demo(args) => demo::run(&args).unwrap_or_else(|error| cli::fail(&*error)),
+    }
+}

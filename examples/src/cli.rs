@@ -1,0 +1,57 @@
+//! What the command lines have in common.
+
+pub mod explain;
+pub mod input;
+pub mod plan;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+/// Exit code of wrong usage, as `sysexits.h` has it.
+pub const USAGE: u8 = 64;
+
+/// Output for people or for programs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum Output {
+    /// For people.
+    #[default]
+    Text,
+    /// For programs; stable.
+    Json,
+}
+
+/// Reads the command line; a wrong one ends with [`USAGE`], `--help` with 0.
+///
+/// # Errors
+/// With the exit code, after the message has been printed.
+pub fn parse<T: Parser>() -> Result<T, ExitCode> {
+    T::try_parse().map_err(|error| {
+        // A closed pipe is no reason for another exit code.
+        let _ = error.print();
+        match error.use_stderr() {
+            true => ExitCode::from(USAGE),
+            false => ExitCode::SUCCESS,
+        }
+    })
+}
+
+/// Prints an error in one line and fails.
+pub fn fail(error: &dyn std::error::Error) -> ExitCode {
+    eprintln!("error: {}", one_line(error));
+    ExitCode::FAILURE
+}
+
+/// An error and its causes in one line; a cause that repeats the end of its effect is left out.
+pub fn one_line(error: &dyn std::error::Error) -> String {
+    let mut line = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let text = error.to_string();
+        if !line.ends_with(&text) {
+            line = format!("{line}: {text}");
+        }
+        cause = error.source();
+    }
+    line.replace('\n', " ")
+}

@@ -1,0 +1,158 @@
+//! Objects and configuration from the common flags.
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use svc_core::config::{ModeChoice, ProxyConfig, ProxyMode, read};
+use svc_core::{Diagnostic, NodeConfig, Planner, Severity};
+
+use crate::cluster::{Cluster, feed};
+use crate::manifest::{self, Manifests, Source, read_value};
+
+/// The common input flags.
+#[derive(Clone, Debug, clap::Args)]
+pub struct InputArgs {
+    /// File, directory or - (standard input) with Kubernetes objects; repeatable
+    #[arg(long, value_name = "PATH", required = true)]
+    pub manifests: Vec<PathBuf>,
+    /// KubeProxyConfiguration (v1alpha1), as in a cluster's kube-proxy ConfigMap
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Node to plan for
+    #[arg(
+        long,
+        value_name = "NAME",
+        alias = "hostname-override",
+        default_value = ""
+    )]
+    pub node: String,
+}
+
+/// Everything that was read, and a planner that knows it.
+#[derive(Debug)]
+pub struct Input {
+    /// The manifests.
+    pub manifests: Manifests,
+    /// The objects as a proxy sees them.
+    pub cluster: Cluster,
+    /// A planner that was fed with them and whose plans are up to date.
+    pub planner: Planner,
+    /// What was wrong with the configuration.
+    pub remarks: Vec<String>,
+    /// Whether something was wrong that the exit code has to tell.
+    pub complete: bool,
+}
+
+impl InputArgs {
+    /// The sources of manifests.
+    pub fn sources(&self) -> Vec<Source> {
+        self.manifests.iter().cloned().map(Source::from).collect()
+    }
+
+    /// Reads configuration and manifests, and plans.
+    ///
+    /// `mode` is what a backend needs, `None` what the file says; nftables without a file.
+    pub fn load(&self, mode: Option<ProxyMode>) -> Input {
+        let manifests = manifest::read(&self.sources());
+        self.load_from(manifests, mode)
+    }
+
+    /// The same with manifests that were read before.
+    pub fn load_from(&self, manifests: Manifests, mode: Option<ProxyMode>) -> Input {
+        let mut remarks = Vec::new();
+        let config = self.node_config(mode, &mut remarks);
+        let cluster = Cluster::of(&manifests);
+        let mut planner = Planner::new(config);
+        feed(&mut planner, &manifests, &cluster);
+        planner.delta();
+        let mut complete = manifests.problems.is_empty() && remarks.is_empty();
+        let of_objects = manifests
+            .diagnostics
+            .iter()
+            .map(|(_, diagnostic)| diagnostic);
+        let all = of_objects
+            .chain(planner.diagnostics())
+            .chain(&cluster.diagnostics);
+        complete &= all
+            .into_iter()
+            .all(|diagnostic| diagnostic.severity != Severity::Error);
+        Input {
+            manifests,
+            cluster,
+            planner,
+            remarks,
+            complete,
+        }
+    }
+
+    /// The configuration of the node.
+    pub fn node_config(&self, mode: Option<ProxyMode>, remarks: &mut Vec<String>) -> NodeConfig {
+        let fallback = mode.unwrap_or(ProxyMode::Nftables);
+        let proxy = match &self.config {
+            None => ProxyConfig::default_for(fallback),
+            Some(path) => read_config(path, mode, remarks),
+        };
+        let name = match &proxy.hostname_override {
+            Some(name) if self.node.is_empty() => name.clone(),
+            Some(_) | None => self.node.trim().to_lowercase().into(),
+        };
+        NodeConfig::new(name, proxy)
+    }
+}
+
+fn read_config(path: &Path, mode: Option<ProxyMode>, remarks: &mut Vec<String>) -> ProxyConfig {
+    let choice = mode.map_or(ModeChoice::FromFile, ModeChoice::Fixed);
+    let value = match read_value(path) {
+        Ok(value) => value,
+        Err(problem) => {
+            remarks.push(problem.to_string());
+            return ProxyConfig::default_for(mode.unwrap_or(ProxyMode::Nftables));
+        }
+    };
+    let (config, diagnostics) = read(&value, choice);
+    for diagnostic in diagnostics {
+        let line = format!("{}: {diagnostic}", path.display());
+        match diagnostic.severity {
+            Severity::Error => remarks.push(line),
+            Severity::Warning => eprintln!("warning: {line}"),
+        }
+    }
+    config
+}
+
+impl Input {
+    /// Prints one line for each thing that was wrong, and says how the command ends.
+    pub fn report(&self) -> ExitCode {
+        for remark in &self.remarks {
+            eprintln!("error: {remark}");
+        }
+        for problem in &self.manifests.problems {
+            eprintln!("error: {problem}");
+        }
+        for skipped in &self.manifests.skipped {
+            eprintln!("note: {skipped}");
+        }
+        for (file, diagnostic) in &self.manifests.diagnostics {
+            eprintln!("{}: {file}: {diagnostic}", level(diagnostic));
+        }
+        for diagnostic in self
+            .cluster
+            .diagnostics
+            .iter()
+            .chain(self.planner.diagnostics())
+        {
+            eprintln!("{}: {diagnostic}", level(diagnostic));
+        }
+        match self.complete {
+            true => ExitCode::SUCCESS,
+            false => ExitCode::FAILURE,
+        }
+    }
+}
+
+fn level(diagnostic: &Diagnostic) -> &'static str {
+    match diagnostic.severity {
+        Severity::Error => "error",
+        Severity::Warning => "warning",
+    }
+}

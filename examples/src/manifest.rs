@@ -1,0 +1,142 @@
+//! Kubernetes objects from files: YAML with several documents, or JSON.
+//!
+//! Reading never fails as a whole. What cannot be read becomes a [`Problem`] that names the file,
+//! line and column; what is odd about an object becomes a [`Diagnostic`]; the rest is used.
+
+mod collect;
+mod document;
+mod file;
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::io::Read;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use svc_core::object::{
+    EndpointSlice, Endpoints, Node, Pod, Service, ServiceCidr, Workload, WorkloadKind,
+};
+use svc_core::{Diagnostic, Name, NamespacedName, wire};
+
+use collect::Collector;
+pub use document::read_value;
+
+/// Where manifests come from: one `--manifests` argument.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Source {
+    /// A file, or a directory whose `.yaml`, `.yml` and `.json` files count, without those below.
+    Path(PathBuf),
+    /// Standard input, written `-`.
+    Stdin,
+}
+
+/// All objects of some manifests, each kind sorted by namespace and name.
+#[derive(Clone, Debug, Default, PartialEq)]
+#[allow(missing_docs)]
+pub struct Manifests {
+    pub services: Vec<Service>,
+    pub endpoint_slices: Vec<EndpointSlice>,
+    pub nodes: Vec<Node>,
+    pub pods: Vec<Pod>,
+    pub namespaces: Vec<Name>,
+    pub endpoints: Vec<Endpoints>,
+    pub workloads: Vec<Workload>,
+    pub service_cidrs: Vec<ServiceCidr>,
+    /// Services as they stood in the files, for tools that check or print them.
+    pub wire_services: BTreeMap<NamespacedName, wire::Service>,
+    /// Workloads as they stood in the files.
+    pub wire_workloads: BTreeMap<(WorkloadKind, NamespacedName), wire::Workload>,
+    /// Objects of kinds that have no part in Services.
+    pub skipped: Vec<Skipped>,
+    /// What could not be read.
+    pub problems: Vec<Problem>,
+    /// What is odd about objects that were read, with the file of each.
+    pub diagnostics: Vec<(Arc<str>, Diagnostic)>,
+}
+
+/// Something that could not be read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Problem {
+    /// The file, or `-` for standard input.
+    pub file: Arc<str>,
+    /// Line in the file, from 1; unknown when the file itself cannot be read.
+    pub line: Option<u64>,
+    /// Column in the line, from 1.
+    pub column: Option<u64>,
+    /// What is wrong, in one line.
+    pub message: String,
+}
+
+/// An object of a kind that has no part in Services.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub struct Skipped {
+    pub file: Arc<str>,
+    pub api_version: String,
+    pub kind: String,
+    pub name: String,
+}
+
+/// Reads manifests from several sources, standard input from the process.
+pub fn read(sources: &[Source]) -> Manifests {
+    read_with_stdin(sources, &mut std::io::stdin())
+}
+
+/// Reads manifests from several sources, standard input from a reader.
+///
+/// When two objects of one kind have the same namespace and name, the one read later wins.
+pub fn read_with_stdin(sources: &[Source], stdin: &mut dyn Read) -> Manifests {
+    let mut collector = Collector::default();
+    for source in sources {
+        match source {
+            Source::Path(path) => file::read_path(&mut collector, path),
+            Source::Stdin => file::read_stream(&mut collector, "-", stdin),
+        }
+    }
+    collector.finish()
+}
+
+impl Source {
+    /// Reads a `--manifests` argument.
+    pub fn from_argument(argument: impl Into<PathBuf>) -> Self {
+        let path = argument.into();
+        if path.as_os_str() == "-" {
+            return Self::Stdin;
+        }
+        Self::Path(path)
+    }
+}
+
+impl From<PathBuf> for Source {
+    fn from(path: PathBuf) -> Self {
+        Self::from_argument(path)
+    }
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.file)?;
+        if let Some(line) = self.line {
+            write!(f, ":{line}")?;
+        }
+        if let Some(column) = self.column {
+            write!(f, ":{column}")?;
+        }
+        write!(f, ": {}", self.message)
+    }
+}
+
+impl fmt::Display for Skipped {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            file,
+            api_version,
+            kind,
+            name,
+        } = self;
+        write!(
+            f,
+            "{file}: {api_version} {kind} {name:?} has no part in Services"
+        )
+    }
+}

@@ -1,0 +1,188 @@
+//! Objects of all files, by kind and name.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use svc_core::wire::{Conversion, Converted, Document, Object};
+use svc_core::{Diagnostic, DiagnosticReason, Name, NamespacedName, ObjectKind};
+
+use super::{Manifests, Problem, Skipped};
+use svc_core::object::{
+    EndpointSlice, Endpoints, Node, Pod, Service, ServiceCidr, Workload, WorkloadKind,
+};
+
+#[derive(Default)]
+pub(super) struct Collector {
+    conversion: Conversion,
+    /// The file that each object comes from, to name it when another one takes its place.
+    origins: BTreeMap<(ObjectKind, NamespacedName), Arc<str>>,
+    services: BTreeMap<NamespacedName, Service>,
+    endpoint_slices: BTreeMap<NamespacedName, EndpointSlice>,
+    nodes: BTreeMap<Name, Node>,
+    pods: BTreeMap<NamespacedName, Pod>,
+    endpoints: BTreeMap<NamespacedName, Endpoints>,
+    workloads: BTreeMap<(WorkloadKind, NamespacedName), Workload>,
+    service_cidrs: BTreeMap<Name, ServiceCidr>,
+    /// What needs no more than a place in the answer.
+    result: Manifests,
+}
+
+impl Collector {
+    pub(super) fn problem(&mut self, problem: Problem) {
+        self.result.problems.push(problem);
+    }
+
+    /// Takes over the objects of a document that starts on a line of a file.
+    pub(super) fn document(&mut self, file: &Arc<str>, line: u64, document: Document) {
+        for object in document.objects {
+            match object {
+                Ok(object) => self.object(file, object),
+                Err(error) => self.problem(Problem {
+                    file: file.clone(),
+                    line: Some(line),
+                    column: None,
+                    message: error.to_string(),
+                }),
+            }
+        }
+    }
+
+    fn object(&mut self, file: &Arc<str>, object: Object) {
+        match object {
+            Object::Service(wire) => {
+                let converted = self.conversion.service(&wire);
+                if let Some(service) = self.keep(file, ObjectKind::Service, converted) {
+                    let name = service.name.clone();
+                    self.result.wire_services.insert(name.clone(), *wire);
+                    self.services.insert(name, service);
+                }
+            }
+            Object::EndpointSlice(wire) => {
+                let converted = self.conversion.endpoint_slice(&wire);
+                if let Some(slice) = self.keep(file, ObjectKind::EndpointSlice, converted) {
+                    self.endpoint_slices.insert(slice.name.clone(), slice);
+                }
+            }
+            Object::Node(wire) => {
+                let converted = self.conversion.node(&wire);
+                if let Some(node) = self.keep(file, ObjectKind::Node, converted) {
+                    self.nodes.insert(node.name.clone(), node);
+                }
+            }
+            Object::Pod(wire) => {
+                let converted = self.conversion.pod(&wire);
+                if let Some(pod) = self.keep(file, ObjectKind::Pod, converted) {
+                    self.pods.insert(pod.name.clone(), pod);
+                }
+            }
+            Object::Namespace(wire) => {
+                let converted = self.conversion.namespace(&wire);
+                let name = self.keep(file, ObjectKind::Namespace, converted);
+                self.result.namespaces.extend(name);
+            }
+            Object::Endpoints(wire) => {
+                let converted = self.conversion.endpoints(&wire);
+                if let Some(endpoints) = self.keep(file, ObjectKind::Endpoints, converted) {
+                    self.endpoints.insert(endpoints.name.clone(), endpoints);
+                }
+            }
+            Object::Workload(kind, wire) => {
+                let converted = self.conversion.workload(kind, &wire);
+                if let Some(workload) = self.keep(file, object_kind(kind), converted) {
+                    let key = (kind, workload.name.clone());
+                    self.result.wire_workloads.insert(key.clone(), *wire);
+                    self.workloads.insert(key, workload);
+                }
+            }
+            Object::ServiceCidr(wire) => {
+                let converted = self.conversion.service_cidr(&wire);
+                if let Some(cidr) = self.keep(file, ObjectKind::ServiceCIDR, converted) {
+                    self.service_cidrs.insert(cidr.name.clone(), cidr);
+                }
+            }
+            Object::Unknown {
+                api_version,
+                kind,
+                name,
+            } => self.result.skipped.push(Skipped {
+                file: file.clone(),
+                api_version,
+                kind,
+                name,
+            }),
+        }
+    }
+
+    /// Files the diagnostics of an object, and reports one that it takes the place of.
+    fn keep<T: Named>(
+        &mut self,
+        file: &Arc<str>,
+        kind: ObjectKind,
+        (object, diagnostics): Converted<T>,
+    ) -> Option<T> {
+        let diagnostics = diagnostics.into_iter().map(|d| (file.clone(), d));
+        self.result.diagnostics.extend(diagnostics);
+        let object = object?;
+        let name = object.name();
+        let earlier = self.origins.insert((kind, name.clone()), file.clone());
+        if let Some(earlier) = earlier {
+            let message = format!("stands twice; the earlier one, in {earlier}, is not used");
+            let reason = DiagnosticReason::Duplicate;
+            let diagnostic = Diagnostic::error(kind, &name, "metadata.name", reason, message);
+            let diagnostic = diagnostic.warning();
+            self.result.diagnostics.push((file.clone(), diagnostic));
+        }
+        Some(object)
+    }
+
+    pub(super) fn finish(self) -> Manifests {
+        let mut result = self.result;
+        result.services = self.services.into_values().collect();
+        result.endpoint_slices = self.endpoint_slices.into_values().collect();
+        result.nodes = self.nodes.into_values().collect();
+        result.pods = self.pods.into_values().collect();
+        result.endpoints = self.endpoints.into_values().collect();
+        result.workloads = self.workloads.into_values().collect();
+        result.service_cidrs = self.service_cidrs.into_values().collect();
+        result.namespaces.sort_unstable();
+        result.namespaces.dedup();
+        result
+    }
+}
+
+fn object_kind(kind: WorkloadKind) -> ObjectKind {
+    match kind {
+        WorkloadKind::Deployment => ObjectKind::Deployment,
+        WorkloadKind::DaemonSet => ObjectKind::DaemonSet,
+        WorkloadKind::ReplicaSet => ObjectKind::ReplicaSet,
+        WorkloadKind::StatefulSet => ObjectKind::StatefulSet,
+    }
+}
+
+/// An object with a name; those without a namespace are in the default one.
+trait Named {
+    fn name(&self) -> NamespacedName;
+}
+
+macro_rules! named {
+    ($($namespaced:ty),*; $($cluster_scoped:ty),*) => {
+        $(impl Named for $namespaced {
+            fn name(&self) -> NamespacedName {
+                self.name.clone()
+            }
+        })*
+        $(impl Named for $cluster_scoped {
+            fn name(&self) -> NamespacedName {
+                NamespacedName::new("", self.name.clone())
+            }
+        })*
+    };
+}
+
+named!(Service, EndpointSlice, Pod, Endpoints, Workload; Node, ServiceCidr);
+
+impl Named for Name {
+    fn name(&self) -> NamespacedName {
+        NamespacedName::new("", self.clone())
+    }
+}

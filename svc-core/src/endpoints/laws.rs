@@ -1,0 +1,288 @@
+//! Laws of the slice controller over random histories.
+
+use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::format;
+use alloc::vec::Vec;
+
+use proptest::prelude::*;
+
+use super::fixture::{container_port, nodes, pod, port, service};
+use super::*;
+use crate::name::{Name, NamespacedName};
+use crate::net::IpFamily;
+use crate::object::{
+    EndpointPort, EndpointSlice, Pod, PodPhase, Service, SliceEndpoint, TargetPort,
+};
+
+const MAX_ENDPOINTS: u16 = 4;
+const PODS: u16 = 30;
+const APPS: [&str; 3] = ["a", "b", "c"];
+
+#[derive(Clone, Debug)]
+enum Step {
+    ApplyPod(Pod),
+    DeletePod(u16),
+    ApplyService(Service),
+    DeleteService(usize),
+    Reconcile,
+    /// Somebody deletes the n-th slice.
+    LoseSlice(usize),
+    /// Somebody copies the n-th slice, so that addresses stand twice.
+    DoubleSlice(usize),
+    /// The controller crashes after a reconciliation whose last writes were lost.
+    Crash {
+        written: usize,
+    },
+}
+
+fn any_pod() -> impl Strategy<Value = Pod> {
+    let labels = proptest::sample::subsequence(APPS.to_vec(), 0..=APPS.len());
+    (0..PODS, labels, any::<bool>(), 0..4u16, 0..6u8, 0..3usize).prop_map(
+        |(i, apps, ready, variant, phase, ips)| {
+            let mut pod = pod("p", i);
+            pod.labels = apps.into_iter().map(|a| (a.into(), "1".into())).collect();
+            pod.ready = ready;
+            pod.terminating = phase == 0;
+            pod.phase = match phase {
+                1 => PodPhase::Failed,
+                _ => PodPhase::Running,
+            };
+            pod.ports = match variant {
+                0 => Vec::new(),
+                n => [container_port("http", 8080 + n)].into(),
+            };
+            pod.ips.truncate(ips);
+            pod
+        },
+    )
+}
+
+fn any_service() -> impl Strategy<Value = Service> {
+    (0..APPS.len(), 0..4usize, any::<bool>(), 0..4u8).prop_map(|(i, families, named, odd)| {
+        let mut service = service(APPS[i]);
+        service.selector = [(APPS[i].into(), "1".into())].into();
+        if odd == 0 {
+            let second = APPS[(i + 1) % APPS.len()];
+            service.selector.insert(second.into(), "1".into());
+        }
+        service.ip_families = match families {
+            0 => [IpFamily::V4].into(),
+            1 => [IpFamily::V6].into(),
+            _ => IpFamily::ALL.into(),
+        };
+        if named {
+            service.ports = [port("", 80, TargetPort::Name("http".into()))].into();
+        }
+        service.headless = odd == 1;
+        service
+    })
+}
+
+fn any_step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        12 => any_pod().prop_map(Step::ApplyPod),
+        5 => (0..PODS).prop_map(Step::DeletePod),
+        3 => any_service().prop_map(Step::ApplyService),
+        1 => (0..APPS.len()).prop_map(Step::DeleteService),
+        6 => Just(Step::Reconcile),
+        1 => any::<usize>().prop_map(Step::LoseSlice),
+        1 => any::<usize>().prop_map(Step::DoubleSlice),
+        1 => (0..4usize).prop_map(|written| Step::Crash { written }),
+    ]
+}
+
+/// What the API server has.
+#[derive(Default)]
+struct World {
+    services: BTreeMap<NamespacedName, Service>,
+    pods: BTreeMap<NamespacedName, Pod>,
+    slices: BTreeMap<NamespacedName, EndpointSlice>,
+    /// Whether somebody else wrote slices since the last reconciliation.
+    disturbed: bool,
+}
+
+impl World {
+    fn controller(&self) -> SliceController {
+        let config = SliceConfig {
+            max_endpoints: MAX_ENDPOINTS,
+            ..SliceConfig::default()
+        };
+        let mut controller = SliceController::new(config, Topology::of(&nodes()));
+        let (slices, pods) = (self.slices.values(), self.pods.values());
+        slices.for_each(|slice| controller.apply_slice(slice.clone()));
+        pods.for_each(|pod| controller.apply_pod(pod.clone()));
+        let services = self.services.values();
+        services.for_each(|service| controller.apply_service(service.clone()));
+        controller
+    }
+
+    fn write(&mut self, changes: impl IntoIterator<Item = SliceChange>) {
+        for change in changes {
+            match change {
+                SliceChange::Apply(slice) => {
+                    let before = self.slices.insert(slice.name.clone(), slice.clone());
+                    if let Some(before) = before {
+                        assert_eq!(before.family, slice.family, "addressType is immutable");
+                        assert!(
+                            before != slice || self.disturbed,
+                            "a write that changes nothing: {slice:?}"
+                        );
+                    }
+                }
+                SliceChange::Delete(name) => {
+                    assert!(self.slices.remove(&name).is_some(), "no slice {name}");
+                }
+            }
+        }
+    }
+
+    fn reconcile(&mut self, controller: &mut SliceController) {
+        self.write(controller.reconcile().0);
+        self.disturbed = false;
+    }
+
+    fn nth_slice(&self, n: usize) -> Option<EndpointSlice> {
+        let own = self.slices.values().filter(|slice| !foreign(slice));
+        own.clone().nth(n % own.count().max(1)).cloned()
+    }
+
+    fn step(&mut self, controller: &mut SliceController, step: Step) {
+        match step {
+            Step::ApplyPod(pod) => {
+                self.pods.insert(pod.name.clone(), pod.clone());
+                controller.apply_pod(pod);
+            }
+            Step::DeletePod(i) => {
+                let name = pod("p", i).name;
+                self.pods.remove(&name);
+                controller.delete_pod(&name);
+            }
+            Step::ApplyService(service) => {
+                self.services.insert(service.name.clone(), service.clone());
+                controller.apply_service(service);
+            }
+            Step::DeleteService(i) => {
+                let name = NamespacedName::new("ns", APPS[i]);
+                self.services.remove(&name);
+                controller.delete_service(&name);
+            }
+            Step::Reconcile => self.reconcile(controller),
+            Step::LoseSlice(n) => {
+                self.disturbed = true;
+                if let Some(slice) = self.nth_slice(n) {
+                    self.slices.remove(&slice.name);
+                    controller.delete_slice(&slice.name);
+                }
+            }
+            Step::DoubleSlice(n) => {
+                self.disturbed = true;
+                if let Some(mut slice) = self.nth_slice(n) {
+                    slice.name.name = format!("{}-copy", slice.name.name).into();
+                    self.slices.insert(slice.name.clone(), slice.clone());
+                    controller.apply_slice(slice);
+                }
+            }
+            Step::Crash { written } => {
+                self.write(controller.reconcile().0.into_iter().take(written));
+                *controller = self.controller();
+                self.disturbed = true;
+            }
+        }
+    }
+}
+
+fn foreign(slice: &EndpointSlice) -> bool {
+    slice.managed_by.as_deref() != Some(CLUSTER_CONTROLLER)
+}
+
+type Endpoints = BTreeMap<(Name, IpFamily), Vec<(Vec<EndpointPort>, SliceEndpoint)>>;
+
+/// All endpoints with their ports, sorted by Pod.
+fn endpoints<'a>(slices: impl IntoIterator<Item = &'a EndpointSlice>) -> Endpoints {
+    let mut all = Endpoints::new();
+    for slice in slices {
+        let key = (slice.service.clone(), slice.family);
+        let all = all.entry(key).or_default();
+        for endpoint in &slice.endpoints {
+            all.push((slice.ports.to_vec(), endpoint.clone()));
+        }
+    }
+    for endpoints in all.values_mut() {
+        endpoints.sort_by(|a, b| a.1.pod().cmp(&b.1.pod()));
+    }
+    all
+}
+
+/// The slices are those that the Services and Pods ask for, however they came about.
+fn assert_right(world: &World) {
+    let wanted: Vec<EndpointSlice> = world
+        .services
+        .values()
+        .flat_map(|service| slices(service, world.pods.values(), &Topology::of(&nodes())).0)
+        .collect();
+    let held: Vec<&EndpointSlice> = world.slices.values().filter(|s| !foreign(s)).collect();
+    assert_eq!(endpoints(&wanted), endpoints(held.iter().copied()));
+    let mut seen = BTreeSet::new();
+    for slice in held {
+        assert!(
+            slice.endpoints.len() <= usize::from(MAX_ENDPOINTS),
+            "{slice:?}"
+        );
+        let service = &world.services[&slice.service_name()];
+        assert_eq!(slice.headless, is_headless(service));
+        for endpoint in &slice.endpoints {
+            let key = (slice.service.clone(), endpoint.address);
+            assert!(seen.insert(key), "{} twice", endpoint.address);
+        }
+        if slice.endpoints.is_empty() {
+            assert!(slice.ports.is_empty());
+            let key = (slice.service.clone(), slice.family);
+            assert!(endpoints(world.slices.values().filter(|s| !foreign(s)))[&key].is_empty());
+        }
+    }
+}
+
+proptest! {
+    #[test]
+    fn slices_converge_after_any_history(steps in prop::collection::vec(any_step(), 0..60)) {
+        let mut world = World::default();
+        let mut theirs = slices(&service("a"), &[pod("a", 1)], &Topology::unknown()).0.remove(0);
+        theirs.managed_by = Some("somebody.example".into());
+        world.slices.insert(theirs.name.clone(), theirs.clone());
+        let mut controller = world.controller();
+        for step in steps {
+            world.step(&mut controller, step);
+        }
+        world.reconcile(&mut controller);
+        assert_right(&world);
+        prop_assert_eq!(&world.slices[&theirs.name], &theirs);
+        prop_assert_eq!(controller.reconcile().0, []);
+        // Neither does one that starts anew find anything to write.
+        prop_assert_eq!(world.controller().reconcile().0, []);
+    }
+
+    #[test]
+    fn one_pod_touches_two_slices_per_service_and_family(
+        services in prop::collection::vec(any_service(), 1..4),
+        pods in prop::collection::vec(any_pod(), 0..60),
+        changed in any_pod(),
+    ) {
+        let mut world = World::default();
+        world.services.extend(services.into_iter().map(|s| (s.name.clone(), s)));
+        world.pods.extend(pods.into_iter().map(|pod| (pod.name.clone(), pod)));
+        let mut controller = world.controller();
+        world.write(controller.reconcile().0);
+        controller.apply_pod(changed);
+        let mut writes: BTreeMap<(Name, bool), usize> = BTreeMap::new();
+        for change in controller.reconcile().0 {
+            let name = match change {
+                SliceChange::Apply(slice) => slice.name,
+                SliceChange::Delete(name) => name,
+            };
+            let service = Name::from(&name.name[..1]);
+            *writes.entry((service, name.name.contains("ipv4"))).or_default() += 1;
+        }
+        // The slice that it leaves, when its ports change, and the one that it enters.
+        prop_assert!(writes.values().all(|n| *n <= 2), "{:?}", writes);
+    }
+}
