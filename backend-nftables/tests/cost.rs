@@ -17,7 +17,7 @@ use svc_core::{Action, Flow, IpFamily, Plan, Reconciler, Verdict};
 
 #[test]
 fn a_change_writes_as_much_among_10_services_as_among_300() {
-    let changes: [(&str, fn(&str) -> String, Expect); 9] = [
+    let changes: [Change; 9] = [
         (
             "endpoint added",
             |text| text.replace("10.64.1.1@n1", "10.64.1.1@n1 10.127.0.1@n2"),
@@ -94,6 +94,9 @@ fn a_change_writes_as_much_among_10_services_as_among_300() {
     }
 }
 
+/// What changes, how, and what is written.
+type Change = (&'static str, fn(&str) -> String, Expect);
+
 /// Many Services, and one to change.
 fn probe(services: u32) -> String {
     let mut text = String::from(
@@ -142,7 +145,14 @@ fn written(text: &str, change: &dyn Fn(&str) -> String) -> String {
             What::DeleteElements(set, elements) => (&mut removed, set.to_string(), elements.len()),
             What::AddSet(..) => (&mut added, "sets".into(), 1),
             What::AddRule(..) => (&mut added, "rules".into(), 1),
-            other => panic!("{other:?}"),
+            What::AddTable(..)
+            | What::DeleteTable
+            | What::AddChain(..)
+            | What::DeleteChain(_)
+            | What::DeleteRule(..)
+            | What::FlushChain(_)
+            | What::DeleteSet(_)
+            | What::FlushSet(_) => panic!("{:?}", request.what),
         };
         *list.entry(what).or_insert(0) += count;
     }
