@@ -13,12 +13,13 @@ use svc_core::{Base, Edit, Transaction};
 
 use crate::key::{ChainBody, ChainId, ElementValue, Key, SetId, Value};
 use crate::netlink::{Batch, Existing, Place, TableId};
+use crate::read::Reading;
 use crate::rule::{Bytes, Element, ElementKind, SetFlags, SetName};
 use crate::schema;
 
 /// Bytes of a batch from which on a new one is begun, where a transaction may be split: small
 /// batches load twice as fast as large ones, and nobody waits long for the kernel's lock.
-pub(crate) const BATCH_BYTES: usize = 72 * 1024;
+pub const BATCH_BYTES: usize = 72 * 1024;
 /// Bytes up to which a change of a ruleset in use is one batch.
 pub(crate) const ATOMIC_BYTES: usize = 4 * 1024 * 1024;
 
@@ -42,6 +43,16 @@ pub enum Start {
     AsRead,
     /// It is there, of no use, and removed first.
     Useless,
+}
+
+impl Start {
+    /// What was read.
+    pub(crate) fn of(reading: &Reading) -> Self {
+        match reading.useless {
+            true => Self::Useless,
+            false => Self::AsRead,
+        }
+    }
 }
 
 /// One edit, or half of one, in its place.
@@ -100,11 +111,11 @@ impl<'a> Batches<'a> {
         }
     }
 
-    /// The same in batches of few bytes: the order alone keeps a ruleset in use sane.
+    /// The same in batches of about so many bytes: the order alone keeps a ruleset in use sane.
     #[must_use]
-    pub fn in_small_batches(self) -> Self {
+    pub fn in_batches_of(self, bytes: usize) -> Self {
         Self {
-            batches: split(&self.operations, self.base, BATCH_BYTES),
+            batches: split(&self.operations, self.base, bytes),
             ..self
         }
     }
