@@ -234,7 +234,9 @@ pub(crate) fn wishes(service: &Service, external: ExternalIps) -> Wishes {
             1 => index,
             _ => *names.entry((&port.name, port.protocol)).or_insert(index),
         };
-        if first == index {
+        if port.port == 0 {
+            // Conversion leaves it out; whoever builds a Service by hand may not.
+        } else if first == index {
             port_wishes(service, external, index, port, &mut wishes.own);
         } else {
             wishes.repeated.push(Repeated {
@@ -296,7 +298,7 @@ fn port_wishes(
             }
             ExternalIps::Ignored => {}
         }
-        if let Some(node_port) = port.node_port {
+        if let Some(node_port) = port.node_port.filter(|port| *port > 0) {
             let key = ClaimKey::NodePort(family, port.protocol, node_port);
             wish(key, FrontendKind::NodePort);
         }

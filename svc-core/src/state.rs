@@ -304,12 +304,7 @@ impl ClusterState {
 
     fn put_slice(&mut self, mut slice: EndpointSlice, changes: &mut Changes) {
         self.intern(&mut slice);
-        let id = self.entry_for(&slice.service_name());
-        // The label may name another Service than before.
-        if self.slices.get(&slice.name).is_some_and(|old| *old != id) {
-            self.remove_slice(&slice.name, changes);
-        }
-        self.slices.insert(slice.name.clone(), id);
+        let id = self.file(&slice, changes);
         let Some(entry) = self.entries.get_mut(id.0 as usize) else {
             return;
         };
@@ -319,6 +314,24 @@ impl ClusterState {
             Err(at) => entry.slices.insert(at, Arc::new(slice)),
         }
         changes.services.push(id);
+    }
+
+    /// The Service to which a slice belongs, under which it is filed from now on.
+    fn file(&mut self, slice: &EndpointSlice, changes: &mut Changes) -> ServiceId {
+        let known = self.slices.get(&slice.name).copied();
+        let same = |entry: &Entry| {
+            entry.name.name == slice.service && entry.name.namespace == slice.name.namespace
+        };
+        // Nearly always: one look-up instead of three.
+        if let Some(id) = known.filter(|id| self.entry(*id).is_some_and(same)) {
+            return id;
+        }
+        let id = self.entry_for(&slice.service_name());
+        if known.is_some() {
+            self.remove_slice(&slice.name, changes);
+        }
+        self.slices.insert(slice.name.clone(), id);
+        id
     }
 
     fn remove_slice(&mut self, name: &NamespacedName, changes: &mut Changes) {
