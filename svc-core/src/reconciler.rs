@@ -15,6 +15,7 @@ use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
+use core::hash::Hash;
 use core::mem;
 
 use hashbrown::HashMap;
@@ -130,7 +131,10 @@ impl<R: Render> Reconciler<R> {
             };
             let set_aside = self.quarantine.remove(&change.name).is_some();
             let shown = if set_aside { None } else { before };
-            self.pending.entry(change.name.clone()).or_insert(shown);
+            // What is unknown is compared as a whole; only what went has to be remembered.
+            if change.after.is_none() || !matches!(self.kernel, Kernel::Unknown) {
+                self.pending.entry(change.name.clone()).or_insert(shown);
+            }
         }
     }
 
@@ -347,12 +351,14 @@ impl<R: Render> Reconciler<R> {
     fn replace(
         &mut self,
         node: &Arc<NodePlan>,
-        mut held: Ruleset<R::Key, R::Value>,
+        held: Ruleset<R::Key, R::Value>,
     ) -> Transaction<R::Key, R::Value> {
         let base = match held.is_empty() {
             true => Base::Empty,
             false => Base::InUse,
         };
+        // Every object is looked up once: in a tree that costs more than everything else together.
+        let mut held: HashMap<R::Key, R::Value> = held.into_iter().collect();
         self.shared.clear();
         self.shown_node = Some(node.clone());
         let mut groups = Vec::new();
@@ -387,6 +393,7 @@ impl<R: Render> Reconciler<R> {
                 after: None,
             });
         }
+        leftovers.sort_unstable_by(|a, b| a.key.cmp(&b.key));
         push_group(&mut groups, None, leftovers);
         Transaction { groups, base }
     }
@@ -470,7 +477,11 @@ fn hand_over<R: Render>(groups: &mut [EditGroup<R::Key, R::Value>]) {
 }
 
 /// Takes an object out of what is held, and says how it differs from what is wanted.
-fn difference<K: Ord, V: Eq>(held: &mut Ruleset<K, V>, key: K, value: V) -> Option<Edit<K, V>> {
+fn difference<K: Eq + Hash, V: Eq>(
+    held: &mut HashMap<K, V>,
+    key: K,
+    value: V,
+) -> Option<Edit<K, V>> {
     let before = held.remove(&key);
     (before.as_ref() != Some(&value)).then_some(Edit {
         key,
