@@ -13,5 +13,5 @@ mod world;
 
 pub use backend::{Backend, BackendError, Reconciled, nftables};
 pub use observe::{Observed, attempts};
-pub use run::{CaseResult, Tally, run_cases};
+pub use run::{CaseResult, Open, Tally, run_cases};
 pub use world::{World, WorldError};
