@@ -5,6 +5,8 @@ pub mod capabilities;
 mod config;
 mod error;
 mod evaluate;
+#[cfg(feature = "testing")]
+pub mod fake;
 mod host;
 mod kernel;
 mod key;
