@@ -183,12 +183,13 @@ impl FakeKernel {
             return Err(format!("{rule}: a port without a protocol"));
         }
         for condition in rule.matches() {
-            match condition {
-                Match::InSet(set) if !self.sets.contains(set) => {
-                    return Err(format!("no set {set}"));
-                }
-                Match::Opaque(text) => return Err(format!("{text} is not known")),
-                _ => {}
+            if let Match::InSet(set) = condition
+                && !self.sets.contains(set)
+            {
+                return Err(format!("no set {set}"));
+            }
+            if let Match::Opaque(text) = condition {
+                return Err(format!("{text} is not known"));
             }
         }
         Ok(())

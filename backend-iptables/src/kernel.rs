@@ -129,18 +129,16 @@ impl Kernel {
             return Ok(());
         };
         let Refusal { error, blamed } = refusal;
-        match error {
-            Error::Failed { message, .. } if blamed.len() == 1 => {
-                let name = |name| (name, message.clone());
-                Err(Error::Refused(blamed.into_iter().map(name).collect()))
-            }
-            Error::Failed { .. } => {
-                Err(bisect::refused(transaction, error, &blamed, &mut |part| {
-                    self.apply(part).map_err(|refusal| refusal.error)
-                }))
-            }
-            other => Err(other),
+        let Error::Failed { message, .. } = &error else {
+            return Err(error);
+        };
+        if blamed.len() == 1 {
+            let name = |name| (name, message.clone());
+            return Err(Error::Refused(blamed.into_iter().map(name).collect()));
         }
+        let mut apply =
+            |part: &Transaction<Key, Value>| self.apply(part).map_err(|refusal| refusal.error);
+        Err(bisect::refused(transaction, error, &blamed, &mut apply))
     }
 
     fn apply(&mut self, transaction: &Transaction<Key, Value>) -> Result<(), Refusal> {
@@ -271,13 +269,11 @@ struct Refusal {
 
 impl Refusal {
     fn new(error: Error, input: &Input, transaction: &Transaction<Key, Value>) -> Self {
-        let blamed = match &error {
-            Error::Failed { lines, .. } => {
-                let owner = |line: &usize| input.owner(*line, transaction).cloned();
-                lines.iter().filter_map(owner).collect()
-            }
-            _ => BTreeSet::new(),
-        };
+        let mut blamed = BTreeSet::new();
+        if let Error::Failed { lines, .. } = &error {
+            let owner = |line: &usize| input.owner(*line, transaction).cloned();
+            blamed.extend(lines.iter().filter_map(owner));
+        }
         Self { error, blamed }
     }
 }

@@ -1,4 +1,5 @@
 //! After any history, with faults at any commit, one good round makes the kernel show the plan.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // helpers of tests
 
 mod common;
 
