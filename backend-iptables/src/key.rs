@@ -65,7 +65,7 @@ impl Hook {
 }
 
 /// The jump from a hook to a chain of ours.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Jump {
     /// The table.
     pub table: Table,
@@ -136,7 +136,7 @@ impl fmt::Debug for Entry {
 }
 
 /// Names an object.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Key {
     /// A chain that is not part of a tree.
     Chain(Table, ChainName),

@@ -145,7 +145,7 @@ pub(crate) fn root(tree: Tree) -> ChainName {
 }
 
 /// What the chains of a service port are named by: a front end that no other service port has.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Anchor {
     ip: Option<IpAddr>,
     kind: FrontendKind,
@@ -155,7 +155,7 @@ pub struct Anchor {
 
 /// What a chain of a service port is for. In descending byte order each comes before those that
 /// refer to it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum ChainKind {
     /// Lets only some sources pass.
     Sources,

@@ -1,49 +1,113 @@
 //! One model from manifests to a plan: what the API server and the controllers would have done
 //! to the objects is done here.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
+use svc_core::allocate::{Allocators, NodePortRange};
 use svc_core::endpoints::{self, Topology};
-use svc_core::object::{EndpointSlice, Service};
-use svc_core::{Diagnostic, Event, NamespacedName, Planner, WatchEvent};
+use svc_core::object::{EndpointSlice, Service, ServiceCidr};
+use svc_core::{Diagnostic, Event, IpNet, NamespacedName, Planner, WatchEvent};
 
 use crate::manifest::Manifests;
 
 /// Objects as a proxy would see them: with addresses and slices.
 #[derive(Clone, Debug, Default)]
 pub struct Cluster {
-    /// Services.
+    /// Services, with ClusterIPs and node ports.
     pub services: Vec<Service>,
     /// EndpointSlices, those given and those made of Pods.
     pub endpoint_slices: Vec<EndpointSlice>,
-    /// What was odd about making slices.
+    /// What was odd about addresses and slices.
     pub diagnostics: Vec<Diagnostic>,
 }
+
+/// Starts the choice of addresses; the same manifests get the same ones each time.
+const SEED: u64 = 0;
+/// Where ClusterIPs come from when the manifests have no ServiceCIDR: kubeadm's default, and a
+/// range of unique local addresses.
+const DEFAULT_SERVICE_CIDRS: [&str; 2] = ["10.96.0.0/12", "fd00:10:96::/112"];
 
 impl Cluster {
     /// Does to the objects of some manifests what a cluster does to them.
     ///
-    /// A Service for which the manifests hold slices keeps just these; slices of the others are
-    /// made of their Pods, or of Endpoints of the same name.
+    /// Services without ClusterIP or node port get one. A Service for which the manifests hold
+    /// slices keeps just these; slices of the others are made of their Pods, or of Endpoints of
+    /// the same name.
     pub fn of(manifests: &Manifests) -> Self {
-        let mut cluster = Self {
-            services: manifests.services.clone(),
-            endpoint_slices: manifests.endpoint_slices.clone(),
-            diagnostics: Vec::new(),
-        };
+        Self::default().next(manifests)
+    }
+
+    /// The same after a change of the manifests: Services keep the addresses that they were given.
+    #[must_use]
+    pub fn next(&self, manifests: &Manifests) -> Self {
+        let mut services = manifests.services.clone();
+        self.keep_addresses(&mut services);
+        let (mut allocators, mut diagnostics) =
+            Allocators::new(&ranges(manifests), NodePortRange::default());
+        diagnostics.extend(allocators.assign(&mut services, SEED));
         let given: BTreeSet<NamespacedName> = manifests
             .endpoint_slices
             .iter()
             .map(EndpointSlice::service_name)
             .collect();
+        let mut endpoint_slices = manifests.endpoint_slices.clone();
         let topology = Topology::of(&manifests.nodes);
-        for service in cluster.services.iter().filter(|s| !given.contains(&s.name)) {
-            let (slices, diagnostics) = endpoints::slices(service, &manifests.pods, &topology);
-            cluster.endpoint_slices.extend(slices);
-            cluster.diagnostics.extend(diagnostics);
+        for service in services.iter().filter(|s| !given.contains(&s.name)) {
+            let (slices, found) = endpoints::slices(service, &manifests.pods, &topology);
+            endpoint_slices.extend(slices);
+            diagnostics.extend(found);
         }
-        cluster
+        Self {
+            services,
+            endpoint_slices,
+            diagnostics,
+        }
     }
+
+    fn keep_addresses(&self, services: &mut [Service]) {
+        let held: BTreeMap<_, _> = self.services.iter().map(|s| (&s.name, s)).collect();
+        for service in services {
+            let Some(before) = held.get(&service.name) else {
+                continue;
+            };
+            if service.cluster_ips.is_empty() && !service.headless {
+                service.cluster_ips.clone_from(&before.cluster_ips);
+                if service.ip_families.is_empty() {
+                    service.ip_families.clone_from(&before.ip_families);
+                }
+            }
+            for port in service
+                .ports
+                .iter_mut()
+                .filter(|port| port.node_port.is_none())
+            {
+                let same = |p: &&svc_core::object::ServicePort| {
+                    p.name == port.name && p.protocol == port.protocol
+                };
+                port.node_port = before
+                    .ports
+                    .iter()
+                    .find(same)
+                    .and_then(|port| port.node_port);
+            }
+        }
+    }
+}
+
+fn ranges(manifests: &Manifests) -> Vec<ServiceCidr> {
+    if !manifests.service_cidrs.is_empty() {
+        return manifests.service_cidrs.clone();
+    }
+    let cidrs: Vec<IpNet> = DEFAULT_SERVICE_CIDRS
+        .iter()
+        .filter_map(|cidr| cidr.parse().ok())
+        .collect();
+    vec![ServiceCidr {
+        name: "default".into(),
+        cidrs,
+        ready: true,
+        terminating: false,
+    }]
 }
 
 /// Hands a complete set of objects to a planner, as a list would: what is not in it is gone.

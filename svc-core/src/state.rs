@@ -326,7 +326,10 @@ impl ClusterState {
             return;
         };
         if let Some(entry) = self.entries.get_mut(id.0 as usize) {
-            entry.slices.retain(|slice| slice.name != *name);
+            // A search, not a scan: a list that is gone may have had thousands.
+            if let Ok(at) = entry.slices.binary_search_by(|slice| slice.name.cmp(name)) {
+                entry.slices.remove(at);
+            }
         }
         changes.services.push(id);
         self.release(id);

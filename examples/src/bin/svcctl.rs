@@ -3,6 +3,7 @@
 use std::process::ExitCode;
 
 use examples::cli::{self, explain, plan};
+use examples::demo;
 
 /// What a node does with the traffic of Kubernetes Services, and why
 #[derive(Debug, clap::Parser)]
@@ -16,6 +17,7 @@ struct Args {
 enum Command {
     Explain(explain::ExplainArgs),
     Plan(plan::PlanArgs),
+    Demo(demo::DemoArgs),
 }
 
 fn main() -> ExitCode {
@@ -26,5 +28,6 @@ fn main() -> ExitCode {
     match args.command {
         Command::Explain(args) => explain::run(&args),
         Command::Plan(args) => plan::run(&args),
+        Command::Demo(args) => demo::run(&args).unwrap_or_else(|error| cli::fail(&*error)),
     }
 }
