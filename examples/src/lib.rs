@@ -3,6 +3,7 @@
 pub mod cli;
 pub mod cluster;
 pub mod demo;
+pub mod dns;
 pub mod host;
 pub mod manifest;
 pub mod nftables_proxy;
