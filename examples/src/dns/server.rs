@@ -96,11 +96,11 @@ pub fn run(args: &Args) -> Result<ExitCode, Box<dyn Error>> {
     };
     let shared = shared(args, source.zone().clone(), workers * args.listen.len())?;
     let (failed, failures) = channel();
-    for (at, address) in args.listen.iter().enumerate() {
-        listen(*address, workers, at * workers, &shared, &failed)?;
-    }
     if let Some(address) = args.metrics_bind_address {
         serve_http(address, &shared, &failed)?;
+    }
+    for (at, address) in args.listen.iter().enumerate() {
+        listen(*address, workers, at * workers, &shared, &failed)?;
     }
     if let Some(watch) = watch {
         let reloading = shared.clone();
