@@ -5,6 +5,7 @@ pub mod cli;
 pub mod cluster;
 pub mod demo;
 pub mod flow_cases;
+pub mod dns;
 pub mod host;
 pub mod manifest;
 pub mod nftables_proxy;
