@@ -68,8 +68,13 @@ pub fn expected(plan: &Plan, flow: &Flow) -> (Verdict, Option<Capability>) {
     };
     let frontend = answering.frontend();
     let own = flow.interface.is_none() && is_bound(plan, flow.source);
-    let Some(frontend) = frontend.filter(|frontend| own && frontend.sources.allow(flow.source))
-    else {
+    let serves = |at: FrontendAddress| match at {
+        FrontendAddress::Ip(_) => true,
+        FrontendAddress::NodePort(_) => plan.node.node_ports.serve(flow.destination.ip()),
+    };
+    let Some(frontend) = frontend.filter(|frontend| {
+        own && serves(frontend.at) && frontend.sources.allow(flow.source)
+    }) else {
         return (decision.verdict, None);
     };
     let verdict = match frontend.routes.at(Origin::Node) {
@@ -90,8 +95,8 @@ pub fn expected(plan: &Plan, flow: &Flow) -> (Verdict, Option<Capability>) {
     (verdict, differs.then_some(Capability::OwnSource))
 }
 
-/// Whether an address is on our link.
-fn is_bound(plan: &Plan, ip: std::net::IpAddr) -> bool {
+/// Whether an address is on our link, and so one of the node.
+pub fn is_bound(plan: &Plan, ip: std::net::IpAddr) -> bool {
     let mut frontends = plan.service_ports.values().flat_map(|plan| &plan.frontends);
     !plan.node.is_local(ip)
         && frontends.any(|frontend| match frontend.at {

@@ -191,7 +191,7 @@ pub fn read_frontend(key: &Bytes) -> Option<(IpAddr, Protocol, u16)> {
 
 /// The service port that a comment names.
 pub(crate) fn read_name(comment: &Comment, protocol: Protocol) -> Option<ServicePortName> {
-    let (namespace, rest) = comment.as_str().split_once('/')?;
+    let (namespace, rest) = comment.as_str().rsplit_once('/')?;
     let (name, port) = rest.split_once(':').unwrap_or((rest, ""));
     Some(ServicePortName {
         service: NamespacedName::new(namespace, name),

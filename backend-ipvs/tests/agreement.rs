@@ -82,7 +82,7 @@ fn the_corners_are_reached() {
             *verdicts.entry(plan.decide(&flow).reason).or_insert(0) += 1;
         }
     }
-    assert!(marked > 30, "{marked}");
+    assert!(marked > 10, "{marked}");
     assert_eq!(differing.len(), 3, "{differing:?}");
     assert!(verdicts.len() >= 12, "{verdicts:?}");
 }

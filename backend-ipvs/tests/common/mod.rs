@@ -1,6 +1,7 @@
 //! What several test crates share.
 #![allow(dead_code, unreachable_pub, clippy::unwrap_used, clippy::panic)]
 
+use backend_ipvs::capabilities::is_bound;
 use backend_ipvs::{Key, Renderer, Settings, Value};
 use svc_core::{Flow, Plan, Render, Ruleset};
 
@@ -31,6 +32,7 @@ pub fn render_with(renderer: &mut Renderer, plan: &Plan) -> Ruleset<Key, Value> 
 /// Left out are loopback addresses as destination, which only iptables mode serves (B-125), and
 /// sources of the node that come in from outside, which the kernel drops as martian.
 pub fn is_possible(plan: &Plan, flow: &Flow) -> bool {
-    let martian = flow.interface.is_some() && plan.node.is_local(flow.source);
+    let own = plan.node.is_local(flow.source) || is_bound(plan, flow.source);
+    let martian = flow.interface.is_some() && own;
     !flow.destination.ip().is_loopback() && !martian
 }
