@@ -2,9 +2,7 @@
 
 use std::fmt;
 
-use svc_core::{
-    Flow, FrontendAddress, Masquerade, Origin, Plan, Route, Target, Unserved, Verdict,
-};
+use svc_core::{Flow, FrontendAddress, Masquerade, Origin, Plan, Route, Target, Unserved, Verdict};
 
 /// Something that IPVS does otherwise.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -39,7 +37,9 @@ impl Capability {
 impl fmt::Display for Capability {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::OtherPorts => "other ports of a front end's address are unknown ports of the node",
+            Self::OtherPorts => {
+                "other ports of a front end's address are unknown ports of the node"
+            }
             Self::OwnSource => "the node's connections from a front end's address are masqueraded",
             Self::PersistencePerServer => "a client stays with its endpoint per address and port",
             Self::HashedInsiders => {
@@ -72,9 +72,9 @@ pub fn expected(plan: &Plan, flow: &Flow) -> (Verdict, Option<Capability>) {
         FrontendAddress::Ip(_) => true,
         FrontendAddress::NodePort(_) => plan.node.node_ports.serve(flow.destination.ip()),
     };
-    let Some(frontend) = frontend.filter(|frontend| {
-        own && serves(frontend.at) && frontend.sources.allow(flow.source)
-    }) else {
+    let Some(frontend) = frontend
+        .filter(|frontend| own && serves(frontend.at) && frontend.sources.allow(flow.source))
+    else {
         return (decision.verdict, None);
     };
     let verdict = match frontend.routes.at(Origin::Node) {

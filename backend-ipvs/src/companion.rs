@@ -22,7 +22,7 @@ use std::net::IpAddr;
 use backend_nftables::rule::{
     Bytes, Chain, ChainName, Comment, Data, Rule, Set, SetName, Table, Verdict,
 };
-use svc_core::{NamespacedName, Protocol, ServicePortName};
+use svc_core::Protocol;
 
 pub(crate) use change::write;
 pub(crate) use expr::frontend_key;
@@ -187,15 +187,4 @@ pub fn read_frontend(key: &Bytes) -> Option<(IpAddr, Protocol, u16)> {
     let protocol = Protocol::ALL.into_iter().find(|p| p.number() == number)?;
     let port = u16::from_be_bytes(key.get(width + 4..width + 6)?.try_into().ok()?);
     Some((ip, protocol, port))
-}
-
-/// The service port that a comment names.
-pub(crate) fn read_name(comment: &Comment, protocol: Protocol) -> Option<ServicePortName> {
-    let (namespace, rest) = comment.as_str().rsplit_once('/')?;
-    let (name, port) = rest.split_once(':').unwrap_or((rest, ""));
-    Some(ServicePortName {
-        service: NamespacedName::new(namespace, name),
-        port: port.into(),
-        protocol,
-    })
 }

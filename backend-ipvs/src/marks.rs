@@ -1,7 +1,8 @@
 //! Packet marks, by which pods and the node get other destinations than clients from outside.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
+use backend_nftables::rule::Bytes;
 use svc_core::{Protocol, ServicePortName};
 
 /// The marks of an instance: those that share their highest 8 bits.
@@ -50,12 +51,17 @@ const PROTOCOL_MASK: u8 = 3;
 const NUMBERS: u32 = 1 << (PREFIX_SHIFT - PROTOCOL_BITS);
 
 /// Marks handed out.
+///
+/// A mark is not used again soon: IPVS may still know connections by it. And a restart learns the
+/// marks that the kernel holds, so that nothing is written again.
 #[derive(Clone, Debug)]
 pub(crate) struct Marked {
     marks: Marks,
     of: BTreeMap<ServicePortName, u32>,
-    names: BTreeMap<u32, ServicePortName>,
+    taken: BTreeSet<u32>,
     latest: u32,
+    /// Marks that the kernel holds, by the keys of front ends, until their owner comes.
+    held: BTreeMap<Bytes, u32>,
 }
 
 impl Marked {
@@ -63,52 +69,71 @@ impl Marked {
         Self {
             marks,
             of: BTreeMap::new(),
-            names: BTreeMap::new(),
+            taken: BTreeSet::new(),
             latest: 0,
+            held: BTreeMap::new(),
         }
     }
 
-    /// The mark of a service port, a new one if it has none; `None` when all are taken.
-    pub(crate) fn mark(&mut self, name: &ServicePortName) -> Option<u32> {
+    /// The mark of a service port; if it has none, one that the kernel holds for one of its front
+    /// ends, or a new one; `None` when all are taken.
+    pub(crate) fn mark(
+        &mut self,
+        name: &ServicePortName,
+        frontends: impl Iterator<Item = Bytes>,
+    ) -> Option<u32> {
         if let Some(mark) = self.of.get(name) {
             return Some(*mark);
         }
-        // A number is not used again soon: established connections may still carry it.
-        let after = (1..NUMBERS).map(|step| (self.latest + step) % NUMBERS);
-        let free = after.filter(|number| *number > 0).find(|number| {
-            let mark = self.marks.mark(*number, name.protocol);
-            !self.names.contains_key(&mark)
-        })?;
-        self.latest = free;
-        let mark = self.marks.mark(free, name.protocol);
-        self.assign(name.clone(), mark);
+        let mut held = None;
+        if !self.held.is_empty() {
+            for key in frontends {
+                let mark = self.held.remove(&key);
+                let mark = mark.filter(|mark| self.marks.protocol(*mark) == Some(name.protocol));
+                held = held.or(mark.filter(|mark| !self.taken.contains(mark)));
+            }
+        }
+        let mark = held.or_else(|| self.fresh(name.protocol))?;
+        self.taken.insert(mark);
+        self.of.insert(name.clone(), mark);
         Some(mark)
     }
 
-    /// Takes over a mark that the kernel holds, unless it or the name is taken.
-    pub(crate) fn learn(&mut self, name: ServicePortName, mark: u32) {
-        let ours = self.marks.protocol(mark) == Some(name.protocol);
-        if ours && !self.of.contains_key(&name) && !self.names.contains_key(&mark) {
-            self.latest = self.latest.max(mark >> PROTOCOL_BITS & (NUMBERS - 1));
-            self.assign(name, mark);
+    /// Takes note of the marks that the kernel holds, by the keys of front ends.
+    pub(crate) fn learn(&mut self, held: impl Iterator<Item = (Bytes, u32)>) {
+        self.held.clear();
+        for (key, mark) in held {
+            if self.marks.protocol(mark).is_some() {
+                self.latest = self.latest.max(mark >> PROTOCOL_BITS & (NUMBERS - 1));
+                if !self.taken.contains(&mark) {
+                    self.held.insert(key, mark);
+                }
+            }
         }
     }
 
     /// Gives a mark back.
     pub(crate) fn forget(&mut self, name: &ServicePortName) {
         if let Some(mark) = self.of.remove(name) {
-            self.names.remove(&mark);
+            self.taken.remove(&mark);
         }
     }
 
-    fn assign(&mut self, name: ServicePortName, mark: u32) {
-        self.names.insert(mark, name.clone());
-        self.of.insert(name, mark);
+    fn fresh(&mut self, protocol: Protocol) -> Option<u32> {
+        let after = (1..NUMBERS).map(|step| (self.latest + step) % NUMBERS);
+        let free = after.filter(|number| *number > 0).find(|number| {
+            let mark = self.marks.mark(*number, protocol);
+            !self.taken.contains(&mark)
+        })?;
+        self.latest = free;
+        Some(self.marks.mark(free, protocol))
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::iter::{empty, once};
+
     use svc_core::NamespacedName;
 
     use super::*;
@@ -125,7 +150,7 @@ mod tests {
     fn a_mark_tells_its_protocol() {
         let mut marked = Marked::new(Marks::default());
         for protocol in Protocol::ALL {
-            let mark = marked.mark(&name("x", protocol)).unwrap();
+            let mark = marked.mark(&name("x", protocol), empty()).unwrap();
             assert_eq!(Marks::default().protocol(mark), Some(protocol));
             assert_eq!(Marks::starting_with(1).protocol(mark), None);
         }
@@ -135,12 +160,12 @@ mod tests {
     fn marks_are_kept_learnt_and_not_reused_at_once() {
         let mut marked = Marked::new(Marks::default());
         let [a, b, c] = ["a", "b", "c"].map(|service| name(service, Protocol::Tcp));
-        marked.learn(a.clone(), 0x5300_0010);
-        marked.learn(b.clone(), 0x5300_0010);
-        marked.learn(c.clone(), 0x1200_0014);
-        assert_eq!(marked.mark(&a), Some(0x5300_0010));
-        assert_eq!(marked.mark(&b), Some(0x5300_0014));
+        let [key_a, key_c] = [1, 2].map(|byte| Bytes::from([byte]));
+        let held = [(key_a.clone(), 0x5300_0010), (key_c.clone(), 0x1200_0014)];
+        marked.learn(held.into_iter());
+        assert_eq!(marked.mark(&a, once(key_a.clone())), Some(0x5300_0010));
+        assert_eq!(marked.mark(&b, once(key_a)), Some(0x5300_0014));
         marked.forget(&b);
-        assert_eq!(marked.mark(&c), Some(0x5300_0018));
+        assert_eq!(marked.mark(&c, once(key_c)), Some(0x5300_0018));
     }
 }

@@ -92,23 +92,18 @@ impl Render for Renderer {
         name: &ServicePortName,
         plan: &ServicePortPlan,
     ) -> Fragment<Key, Value> {
-        // All front ends that are split share the destinations of pods and the node.
-        let split = plan.frontends.iter().any(|frontend| {
-            let [inner, outer] = leads(plan, frontend);
-            split(inner, outer).is_some()
-        });
-        let mark = match split {
-            true => self.marked.mark(name),
-            false => None,
-        };
-        let port = Port {
+        let mut port = Port {
             scheduler: self.settings.scheduler,
             family: self.family,
             node,
             name,
             plan,
-            mark,
+            mark: None,
         };
+        let split = port.split_frontends();
+        if !split.is_empty() {
+            port.mark = self.marked.mark(name, split.into_iter());
+        }
         port.fragment()
     }
 
@@ -129,18 +124,22 @@ impl Render for Renderer {
 
     fn learn(&mut self, held: &Ruleset<Key, Value>) {
         let from = companion::Key::Element(SetId::Marks, Bytes::default());
-        for (key, value) in held.range(Key::Companion(from)..) {
-            let (
+        let marks = held.range(Key::Companion(from)..);
+        let marks = marks.map_while(|(key, value)| match (key, value) {
+            (
                 Key::Companion(companion::Key::Element(SetId::Marks, key)),
                 Value::Companion(companion::Value::Element(value)),
-            ) = (key, value)
-            else {
-                return;
-            };
-            if let Some((name, mark)) = read_mark(key, value) {
-                self.marked.learn(name, mark);
-            }
-        }
+            ) => Some((key.clone(), read_mark(value)?)),
+            (
+                Key::Companion(_)
+                | Key::Link
+                | Key::Address(_)
+                | Key::Server(_)
+                | Key::Destination(..),
+                _,
+            ) => None,
+        });
+        self.marked.learn(marks);
     }
 
     fn forget(&mut self, name: &ServicePortName) {
@@ -238,11 +237,36 @@ impl Port<'_> {
         objects
     }
 
+    /// The keys of front ends where pods and the node have destinations of their own; all of them
+    /// share these.
+    fn split_frontends(&self) -> Vec<Bytes> {
+        let frontends = self.plan.frontends.iter().filter(|frontend| {
+            let [inner, outer] = leads(self.plan, frontend);
+            split(inner, outer).is_some()
+        });
+        let mut keys = Vec::new();
+        for frontend in frontends {
+            let key = |ip| companion::frontend_key(ip, self.name.protocol, frontend.at.port());
+            match frontend.at {
+                FrontendAddress::Ip(at) => keys.push(key(at.ip())),
+                FrontendAddress::NodePort(_) => {
+                    let served = self.node.node_ports.addresses.iter();
+                    keys.extend(served.map(|ip| key(*ip)));
+                }
+            }
+        }
+        keys
+    }
+
     /// Puts the address on our link, unless the node has it already (B-284).
     fn bind(&self, ip: IpAddr, objects: &mut Fragment<Key, Value>) {
         if !self.node.is_local(ip) {
             objects.push((Key::Address(ip), Value::Address));
-            objects.push(element(SetId::Addresses, octets(ip), ElementValue::default()));
+            objects.push(element(
+                SetId::Addresses,
+                octets(ip),
+                ElementValue::default(),
+            ));
         }
     }
 
@@ -268,7 +292,10 @@ impl Port<'_> {
         let (protocol, port) = (self.name.protocol, frontend.at.port());
         let key = companion::frontend_key(ip, protocol, port);
         let mut push = |set, value| objects.push(element(set, key.clone(), value));
-        push(SetId::Frontends, ElementValue::default().with_comment(comment));
+        push(
+            SetId::Frontends,
+            ElementValue::default().with_comment(comment),
+        );
         for (set, lead) in [(SetId::Inside, inner), (SetId::Outside, outer)] {
             if let Some(refusal) = lead.refusal() {
                 push(set, ElementValue::data(refusal));
@@ -284,7 +311,13 @@ impl Port<'_> {
                 objects.push(element(SetId::Sources, key, value));
             }
         }
-        self.servers(SocketAddr::new(ip, port), &key, [inner, outer], comment, objects);
+        self.servers(
+            SocketAddr::new(ip, port),
+            &key,
+            [inner, outer],
+            comment,
+            objects,
+        );
     }
 
     /// The virtual servers of one address: that of clients from outside goes by the address, that
@@ -300,9 +333,10 @@ impl Port<'_> {
         let protocol = self.name.protocol;
         if let Some(scope) = outer.scope().or(inner.scope()) {
             let mut server = Server::new(self.scheduler);
-            server.persistence = self.plan.affinity.map(|affinity| {
-                Persistence::of_clients(affinity.timeout_seconds, self.family)
-            });
+            server.persistence = self
+                .plan
+                .affinity
+                .map(|affinity| Persistence::of_clients(affinity.timeout_seconds, self.family));
             self.server(ServerId::At(protocol, at), server, scope, objects);
         }
         if let (Some(scope), Some(mark)) = (split(inner, outer), self.mark) {
@@ -353,12 +387,10 @@ fn octets(ip: IpAddr) -> Bytes {
     }
 }
 
-/// The service port and the mark that an element of `marks` tells.
-fn read_mark(key: &Bytes, value: &ElementValue) -> Option<(ServicePortName, u32)> {
-    let (_, protocol, _) = companion::read_frontend(key)?;
-    let name = companion::read_name(value.comment.as_ref()?, protocol)?;
+/// The mark that an element of `marks` tells.
+fn read_mark(value: &ElementValue) -> Option<u32> {
     match value.data.as_ref()? {
-        Data::Value(mark) => Some((name, u32::from_ne_bytes(mark.as_slice().try_into().ok()?))),
+        Data::Value(mark) => Some(u32::from_ne_bytes(mark.as_slice().try_into().ok()?)),
         Data::Verdict(_) => None,
     }
 }

@@ -40,7 +40,9 @@ pub enum Scheduler {
 
 /// The text names no scheduler of the kernel.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("no scheduler {0:?}: must be one of rr, wrr, lc, wlc, lblc, lblcr, dh, sh, mh, sed, nq, fo, ovf")]
+#[error(
+    "no scheduler {0:?}: must be one of rr, wrr, lc, wlc, lblc, lblcr, dh, sh, mh, sed, nq, fo, ovf"
+)]
 pub struct UnknownScheduler(pub String);
 
 impl Scheduler {

@@ -76,7 +76,11 @@ fn the_corners_are_reached() {
             .filter(|key| matches!(key, Key::Server(ServerId::Marked(..))))
             .count();
         let aims = Aims::of(&plan);
-        for flow in aims.every_flow().step_by(31).filter(|f| is_possible(&plan, f)) {
+        for flow in aims
+            .every_flow()
+            .step_by(31)
+            .filter(|f| is_possible(&plan, f))
+        {
             let (_, capability) = capabilities::expected(&plan, &flow);
             *differing.entry(capability).or_insert(0) += 1;
             *verdicts.entry(plan.decide(&flow).reason).or_insert(0) += 1;

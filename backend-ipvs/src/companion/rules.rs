@@ -60,7 +60,12 @@ pub(crate) fn skeleton(
         inner(exprs),
         known_ports(exprs, node),
         input(exprs, node),
-        hook("forward", Hook::Forward, priority::FILTER, unallocated(exprs, node)),
+        hook(
+            "forward",
+            Hook::Forward,
+            priority::FILTER,
+            unallocated(exprs, node),
+        ),
         output(exprs, node),
         postrouting(exprs),
     ];
@@ -201,8 +206,7 @@ pub(crate) fn masquerade_chain(routes: &PerOrigin<Route>) -> Option<Verdict> {
         | Route::Reject
         | Route::Drop => 0,
     };
-    let policy =
-        bit(&routes.pod, POD) | bit(&routes.node, NODE) | bit(&routes.external, EXTERNAL);
+    let policy = bit(&routes.pod, POD) | bit(&routes.node, NODE) | bit(&routes.external, EXTERNAL);
     (policy != 0).then(|| Verdict::Goto(policy_name(policy).as_str().into()))
 }
 
