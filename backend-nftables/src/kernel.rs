@@ -10,7 +10,7 @@ use crate::netlink::{Batch, Socket, TableId};
 use crate::read::read;
 use crate::render::Renderer;
 use crate::rule::{Family, TableName};
-use crate::transaction::Batches;
+use crate::transaction::{Batches, Start};
 
 /// The table of one family in one network namespace.
 ///
@@ -20,6 +20,7 @@ pub struct Kernel {
     socket: Socket,
     table: TableId,
     batch: Batch,
+    start: Start,
 }
 
 impl Kernel {
@@ -37,15 +38,22 @@ impl Kernel {
             socket: Socket::open()?,
             batch: Batch::new(table.clone()),
             table,
+            start: Start::AsRead,
         })
     }
 
-    /// Reads what the table holds; nothing if there is no table.
+    /// Reads what the table holds; nothing if there is no table, or one with the name of ours whose
+    /// sets are others: [`Kernel::commit`] then replaces it.
     ///
     /// # Errors
     /// See [`ReadError`].
     pub fn read(&mut self) -> Result<Ruleset<Key, Value>, ReadError> {
-        read(&mut self.socket, &self.table)
+        let reading = read(&mut self.socket, &self.table)?;
+        self.start = match reading.useless {
+            true => Start::Useless,
+            false => Start::AsRead,
+        };
+        Ok(reading.ruleset)
     }
 
     /// Applies a transaction.
@@ -54,11 +62,26 @@ impl Kernel {
     /// [`CommitError::Refused`] if the kernel refuses an object. A transaction on an empty base
     /// may then have been applied in part, without effect on packets.
     pub fn commit(&mut self, transaction: &Transaction<Key, Value>) -> Result<(), CommitError> {
-        let batches = Batches::new(self.table.clone(), transaction);
-        for index in 0..batches.len() {
+        let mut batches = Batches::new(self.table.clone(), self.start, transaction);
+        let mut index = 0;
+        while index < batches.len() {
             batches.write(index, &mut self.batch);
-            self.socket.commit(&self.batch)?;
+            match self.socket.commit(&self.batch) {
+                // Without privilege the send buffer does not grow far.
+                Err(CommitError::TooLarge { .. }) if batches.len() == 1 => {
+                    batches = batches.in_small_batches();
+                    if batches.len() == 1 {
+                        self.socket.commit(&self.batch)?;
+                        break;
+                    }
+                }
+                result => {
+                    result?;
+                    index += 1;
+                }
+            }
         }
+        self.start = Start::AsRead;
         Ok(())
     }
 

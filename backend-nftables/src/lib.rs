@@ -2,6 +2,7 @@
 
 mod bytes;
 pub mod error;
+mod evaluate;
 mod kernel;
 mod key;
 pub mod netlink;
@@ -13,10 +14,12 @@ mod render;
 pub mod rule;
 mod schema;
 mod skeleton;
+mod slots;
 mod transaction;
 
+pub use evaluate::{Evaluator, Fault, Host, Outcome, Pins, evaluate, shares};
 pub use kernel::{Kernel, KernelError, failure};
 pub use key::{ChainBody, ChainId, ElementValue, Key, Rare, SetId, Value};
 pub use render::{MAX_ENDPOINTS, Renderer};
 pub use schema::AFFINITY_SIZE;
-pub use transaction::Batches;
+pub use transaction::{Batches, Start};

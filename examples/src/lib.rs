@@ -3,8 +3,11 @@
 pub mod cli;
 pub mod cluster;
 pub mod demo;
+pub mod flow_cases;
 pub mod host;
 pub mod manifest;
 pub mod nftables_proxy;
+pub mod packets;
 pub mod proxy;
 pub mod sandbox;
+pub mod sync_bench;

@@ -39,7 +39,7 @@ pub struct Reconciler<R: Render> {
     /// Names whose kernel objects may differ from what is wanted, with the plan they show.
     pending: BTreeMap<ServicePortName, Option<Arc<ServicePortPlan>>>,
     /// Shared objects of the kernel, with the number of service ports that need each.
-    shared: BTreeMap<R::Key, (R::Value, u32)>,
+    shared: HashMap<R::Key, (R::Value, u32)>,
     kernel: Kernel<R>,
     quarantine: BTreeMap<ServicePortName, String>,
     verify: bool,
@@ -108,7 +108,7 @@ impl<R: Render> Reconciler<R> {
             shown_node: None,
             desired: HashMap::new(),
             pending: BTreeMap::new(),
-            shared: BTreeMap::new(),
+            shared: HashMap::new(),
             kernel: Kernel::Unknown,
             quarantine: BTreeMap::new(),
             verify: false,
@@ -358,8 +358,8 @@ impl<R: Render> Reconciler<R> {
         let mut groups = Vec::new();
         let skeleton = self.render.skeleton(node);
         let mut edits = Vec::new();
-        for (key, value) in &skeleton {
-            if !R::is_shared(key) || self.is_first_user(key, value) {
+        for (key, value) in skeleton {
+            if !R::is_shared(&key) || self.is_first_user(&key, &value) {
                 edits.extend(difference(&mut held, key, value));
             }
         }
@@ -367,9 +367,9 @@ impl<R: Render> Reconciler<R> {
         for (name, plan) in self.wanted_ports() {
             let mut fragment = self.render.service_port(node, &name, &plan);
             fragment.sort_unstable_by(|a, b| a.0.cmp(&b.0));
-            let mut edits = Vec::new();
-            for (key, value) in &fragment {
-                if !R::is_shared(key) || self.is_first_user(key, value) {
+            let mut edits = Vec::with_capacity(fragment.len());
+            for (key, value) in fragment {
+                if !R::is_shared(&key) || self.is_first_user(&key, &value) {
                     edits.extend(difference(&mut held, key, value));
                 }
             }
@@ -392,8 +392,10 @@ impl<R: Render> Reconciler<R> {
     }
 
     fn is_first_user(&mut self, key: &R::Key, value: &R::Value) -> bool {
-        let fresh = || (value.clone(), 0);
-        let (_, users) = self.shared.entry(key.clone()).or_insert_with(fresh);
+        let Some((_, users)) = self.shared.get_mut(key) else {
+            self.shared.insert(key.clone(), (value.clone(), 1));
+            return true;
+        };
         *users += 1;
         *users == 1
     }
@@ -468,15 +470,11 @@ fn hand_over<R: Render>(groups: &mut [EditGroup<R::Key, R::Value>]) {
 }
 
 /// Takes an object out of what is held, and says how it differs from what is wanted.
-fn difference<K: Ord + Clone, V: Eq + Clone>(
-    held: &mut Ruleset<K, V>,
-    key: &K,
-    value: &V,
-) -> Option<Edit<K, V>> {
-    let before = held.remove(key);
-    (before.as_ref() != Some(value)).then(|| Edit {
-        key: key.clone(),
+fn difference<K: Ord, V: Eq>(held: &mut Ruleset<K, V>, key: K, value: V) -> Option<Edit<K, V>> {
+    let before = held.remove(&key);
+    (before.as_ref() != Some(&value)).then_some(Edit {
+        key,
         before,
-        after: Some(value.clone()),
+        after: Some(value),
     })
 }

@@ -3,6 +3,7 @@
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 use core::fmt;
+use core::hash::Hash;
 
 use crate::name::ServicePortName;
 use crate::node_plan::NodePlan;
@@ -11,13 +12,13 @@ use crate::plan::ServicePortPlan;
 /// What a kernel subsystem holds, or should hold: objects by key.
 pub type Ruleset<K, V> = BTreeMap<K, V>;
 
-/// The kernel objects that one service port needs, each key once, in any order.
+/// The kernel objects that one service port needs, each key once, in any order; quickest in that of keys.
 pub type Fragment<K, V> = Vec<(K, V)>;
 
 /// Says a plan in the words of one kernel subsystem, in one address family. Pure.
 pub trait Render {
     /// Names a kernel object; the order is that in which rulesets are listed.
-    type Key: Ord + Clone + fmt::Debug;
+    type Key: Ord + Hash + Clone + fmt::Debug;
     /// What the object holds.
     type Value: Eq + Clone + fmt::Debug;
 
