@@ -33,7 +33,7 @@ pub(crate) use schema::set;
 /// Names an object of the table.
 ///
 /// The order is one in which the objects can be made, and against which they can be removed.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Key {
     /// The table itself.
     Table,
@@ -48,7 +48,7 @@ pub enum Key {
 }
 
 /// A set or map of the table.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum SetId {
     /// Addresses on our link.
     Addresses,

@@ -8,7 +8,7 @@ use backend_nftables::error::CommitError;
 use svc_core::{CommitFailure, Edit, Failure, IpFamily, Ruleset, ServicePortName, Transaction};
 
 use crate::companion::{self, SetId};
-use crate::drain::{DrainPolicy, Drains, drains};
+use crate::drain::{Drains, drains};
 use crate::error::{Errno, Error};
 use crate::key::{Destination, Key, ServerId, Value};
 use crate::live::Live;
@@ -25,6 +25,8 @@ use crate::work::{Change, Of, Work};
 #[derive(Debug)]
 pub struct Kernel<S = Live> {
     system: S,
+    /// Name of our link.
+    link: String,
     marks: Marks,
     drains: Drains,
     now: Duration,
@@ -41,17 +43,18 @@ impl Kernel {
     /// [`Error::Missing`] without IPVS, [`Error::Open`].
     pub fn open(settings: &Settings, family: IpFamily) -> Result<Self, Error> {
         let system = Live::open(settings, family)?;
-        Ok(Self::over(system, settings, DrainPolicy::default()))
+        Ok(Self::over(system, settings, family))
     }
 }
 
 impl<S: System> Kernel<S> {
     /// Works on a kernel.
-    pub fn over(system: S, settings: &Settings, policy: DrainPolicy) -> Self {
+    pub fn over(system: S, settings: &Settings, family: IpFamily) -> Self {
         Self {
             system,
+            link: settings.link(family),
             marks: settings.marks,
-            drains: Drains::new(policy),
+            drains: Drains::new(settings.drain),
             now: Duration::ZERO,
             own: BTreeSet::new(),
             foreign: BTreeSet::new(),
@@ -95,7 +98,7 @@ impl<S: System> Kernel<S> {
             LinkState::Absent | LinkState::Down => {}
             LinkState::Foreign => {
                 return Err(Error::ForeignLink {
-                    link: String::from("of our name"),
+                    link: self.link.clone(),
                 });
             }
         }

@@ -8,7 +8,7 @@ use crate::companion;
 use crate::scheduler::Scheduler;
 
 /// Names a kernel object of one family.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Key {
     /// An object of the companion table.
     Companion(companion::Key),
@@ -23,7 +23,7 @@ pub enum Key {
 }
 
 /// What the kernel knows a virtual server by.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum ServerId {
     /// A packet mark, which tells the protocol too (see [`crate::Marks`]); it goes before any
     /// address.

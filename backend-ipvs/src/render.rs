@@ -9,6 +9,7 @@ use svc_core::{
 };
 
 use crate::companion::{self, ElementValue, SetId};
+use crate::drain::DrainPolicy;
 use crate::key::{Destination, Key, Persistence, Server, ServerId, Value};
 use crate::marks::{Marked, Marks};
 use crate::scheduler::Scheduler;
@@ -24,6 +25,8 @@ pub struct Settings {
     pub scheduler: Scheduler,
     /// Marks for packets from pods and the node.
     pub marks: Marks,
+    /// How long destinations are kept for their connections.
+    pub drain: DrainPolicy,
 }
 
 impl Settings {
@@ -46,6 +49,7 @@ impl Default for Settings {
             link: "svc-ipvs".into(),
             scheduler: Scheduler::default(),
             marks: Marks::default(),
+            drain: DrainPolicy::default(),
         }
     }
 }

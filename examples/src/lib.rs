@@ -1,5 +1,6 @@
 //! Library of the example binaries.
 
+pub mod backend;
 pub mod cli;
 pub mod cluster;
 pub mod demo;

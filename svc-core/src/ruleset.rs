@@ -7,7 +7,7 @@ use core::hash::Hash;
 
 use crate::name::ServicePortName;
 use crate::node_plan::NodePlan;
-use crate::plan::ServicePortPlan;
+use crate::plan::{Plan, ServicePortPlan};
 
 /// What a kernel subsystem holds, or should hold: objects by key.
 pub type Ruleset<K, V> = BTreeMap<K, V>;
@@ -50,6 +50,15 @@ pub trait Render {
 
     /// A service port is gone for good; its numbers may be used again.
     fn forget(&mut self, name: &ServicePortName);
+}
+
+/// The whole ruleset of a plan.
+pub fn render<R: Render>(render: &mut R, plan: &Plan) -> Ruleset<R::Key, R::Value> {
+    let mut ruleset = render.skeleton(&plan.node);
+    for (name, port) in &plan.service_ports {
+        ruleset.extend(render.service_port(&plan.node, name, port));
+    }
+    ruleset
 }
 
 /// One object that differs between what is held and what is wanted.

@@ -1,0 +1,298 @@
+//! The only part that changes a kernel.
+
+mod bisect;
+mod sets;
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use svc_core::{CommitFailure, IpFamily, Ruleset, ServicePortName, Transaction};
+
+use crate::config::{Config, InvalidPackets, Marks};
+use crate::error::Error;
+use crate::host::{Detected, Tools, Variant, detect, features};
+use crate::key::{Key, Table, Value};
+use crate::read::{Saved, guards_loopback};
+use crate::render::Renderer;
+use crate::skeleton::JUMPS;
+use crate::transaction::{Blocks, Held, Input};
+
+/// How to open iptables.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// The family.
+    pub family: IpFamily,
+    /// The variant to use, or else that which the host uses.
+    pub variant: Option<Variant>,
+    /// Bits of the mark.
+    pub marks: Marks,
+    /// How long to wait for the lock of iptables, in whole seconds.
+    pub lock_wait: Duration,
+    /// The lock file, if it is not that of the tools.
+    pub lock_file: Option<PathBuf>,
+}
+
+impl Options {
+    /// The usual options for a family.
+    pub fn new(family: IpFamily) -> Self {
+        Self {
+            family,
+            variant: None,
+            marks: Marks::default(),
+            lock_wait: Duration::from_secs(5),
+            lock_file: None,
+        }
+    }
+}
+
+/// iptables of one family in the network namespace of the thread that uses it.
+#[derive(Debug)]
+pub struct Kernel {
+    tools: Tools,
+    config: Config,
+    detected: Detected,
+    held: Held,
+}
+
+impl Kernel {
+    /// Finds out which variant the host uses and what it has.
+    ///
+    /// # Errors
+    /// iptables is not installed, too old, or lacks what nothing can stand in for; or somebody
+    /// else holds its lock.
+    pub fn open(options: Options) -> Result<Self, Error> {
+        let detected = detect(options.family, options.variant)?;
+        let tools = detected.tools(options.family, options.lock_wait, options.lock_file);
+        let mut config = Config::new(options.family);
+        config.marks = options.marks;
+        config.invalid = invalid_packets();
+        config.features = features(&tools, &config)?;
+        Ok(Self {
+            tools,
+            config,
+            detected,
+            held: Held::default(),
+        })
+    }
+
+    /// What a renderer for this kernel needs.
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// The variant in use, and why.
+    pub fn detected(&self) -> &Detected {
+        &self.detected
+    }
+
+    /// Reads everything that is ours.
+    ///
+    /// With iptables-nft this takes a second and a half of CPU at 10,000 Services: do it at
+    /// start, after a failure and on a slow timer.
+    ///
+    /// # Errors
+    /// When the tools fail.
+    pub fn read(&mut self) -> Result<Ruleset<Key, Value>, Error> {
+        let saved = self.saved()?;
+        let (mut ruleset, held) = saved.ruleset(&self.config);
+        self.held = held;
+        for set in sets::list()? {
+            ruleset.insert(Key::Set(set), Value::Present);
+        }
+        if guards_loopback(&ruleset) && route_localnet()? {
+            ruleset.insert(Key::RouteLocalnet, Value::Present);
+        }
+        Ok(ruleset)
+    }
+
+    fn saved(&self) -> Result<Saved, Error> {
+        let mut saved = Saved::default();
+        for table in Table::ALL {
+            saved.add(&self.tools.save(table.name())?);
+        }
+        Ok(saved)
+    }
+
+    /// Applies a transaction.
+    ///
+    /// Sets are made first, then table filter is written, then nat; each table takes effect at
+    /// once.
+    ///
+    /// # Errors
+    /// [`Error::Refused`] names the service ports whose rules the kernel does not take; leave
+    /// them out and commit again. After any error but [`Error::Locked`] the kernel has to be
+    /// read again: part of the transaction may have been applied.
+    pub fn commit(&mut self, transaction: &Transaction<Key, Value>) -> Result<(), Error> {
+        let Err(refusal) = self.apply(transaction) else {
+            return Ok(());
+        };
+        let Refusal { error, blamed } = refusal;
+        match error {
+            Error::Failed { message, .. } if blamed.len() == 1 => {
+                let name = |name| (name, message.clone());
+                Err(Error::Refused(blamed.into_iter().map(name).collect()))
+            }
+            Error::Failed { .. } => {
+                Err(bisect::refused(transaction, error, &blamed, &mut |part| {
+                    self.apply(part).map_err(|refusal| refusal.error)
+                }))
+            }
+            other => Err(other),
+        }
+    }
+
+    fn apply(&mut self, transaction: &Transaction<Key, Value>) -> Result<(), Refusal> {
+        let writes = self.held.change(&self.config, transaction);
+        let blocks = match self.tools.variant {
+            Variant::Legacy => Blocks::One,
+            Variant::Nft => Blocks::Several,
+        };
+        let undo = writes.undo.clone();
+        let (new_sets, old_sets) = (writes.new_sets.clone(), writes.old_sets.clone());
+        let route_localnet = writes.route_localnet;
+        let input = writes.input(&self.held, blocks);
+        let written =
+            sets::create(self.config.family, &new_sets).and_then(|()| match input.is_empty() {
+                true => Ok(()),
+                false => self.tools.restore(input.text()),
+            });
+        if let Err(error) = written {
+            self.held.restore(&undo);
+            return Err(Refusal::new(error, &input, transaction));
+        }
+        self.held.any = true;
+        // What the rules no longer use can go, and what guards loopback is there.
+        let rest = sets::destroy(&old_sets).and_then(|()| match route_localnet {
+            true => set_route_localnet(),
+            false => Ok(()),
+        });
+        rest.map_err(|error| Refusal {
+            error,
+            blamed: BTreeSet::new(),
+        })
+    }
+
+    /// Removes everything that is ours, and nothing else: jumps, chains, sets. Chains to which
+    /// rules of others lead are emptied and stay.
+    ///
+    /// # Errors
+    /// When the tools fail.
+    pub fn cleanup(&mut self) -> Result<(), Error> {
+        let saved = self.saved()?;
+        let mut input = String::new();
+        // nat first: without its marks, nothing in filter does anything.
+        for table in [Table::Nat, Table::Filter] {
+            let chains: Vec<_> = saved.chains().filter(|(of, _)| *of == table).collect();
+            if chains.is_empty() {
+                continue;
+            }
+            input += &format!("*{}\n", table.name());
+            for (jump, copies) in saved.jumps().iter().filter(|(jump, _)| jump.table == table) {
+                let line = format!("-D {} -j {}\n", jump.from.name(), jump.to);
+                input += &line.repeat(*copies as usize);
+            }
+            for (_, chain) in &chains {
+                input += &format!(":{chain} - [0:0]\n");
+            }
+            for chain in &chains {
+                if !saved.pinned().contains(chain) {
+                    input += &format!("-X {}\n", chain.1);
+                }
+            }
+            input += "COMMIT\n";
+        }
+        if !input.is_empty() {
+            self.tools.restore(&input)?;
+        }
+        self.held = Held::default();
+        let sets: BTreeSet<_> = sets::list()?.into_iter().collect();
+        sets::destroy(&sets)
+    }
+
+    /// Whether a table that is used was emptied by somebody else: the jump from its first hook is
+    /// gone. Costs two short processes; ask every half minute.
+    ///
+    /// # Errors
+    /// When the tools fail.
+    pub fn flushed(&self) -> Result<bool, Error> {
+        for table in Table::ALL {
+            let mut jumps = JUMPS.iter().filter(|jump| jump.table == table);
+            let Some(jump) = jumps.next() else { continue };
+            let to = jump.to.to_string();
+            if !self
+                .tools
+                .check(table.name(), &[jump.from.name(), "-j", &to])?
+            {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+}
+
+impl svc_core::Kernel<Renderer> for Kernel {
+    type Error = Error;
+
+    fn read(&mut self) -> Result<Ruleset<Key, Value>, Error> {
+        Self::read(self)
+    }
+
+    fn commit(
+        &mut self,
+        transaction: &Transaction<Key, Value>,
+    ) -> Result<(), CommitFailure<Error>> {
+        Self::commit(self, transaction).map_err(|error| CommitFailure {
+            failure: error.failure(),
+            error,
+        })
+    }
+}
+
+/// A part of a transaction that was not applied.
+struct Refusal {
+    error: Error,
+    /// The service ports whose lines the tools blamed.
+    blamed: BTreeSet<ServicePortName>,
+}
+
+impl Refusal {
+    fn new(error: Error, input: &Input, transaction: &Transaction<Key, Value>) -> Self {
+        let blamed = match &error {
+            Error::Failed { lines, .. } => {
+                let owner = |line: &usize| input.owner(*line, transaction).cloned();
+                lines.iter().filter_map(owner).collect()
+            }
+            _ => BTreeSet::new(),
+        };
+        Self { error, blamed }
+    }
+}
+
+const ROUTE_LOCALNET: &str = "/proc/sys/net/ipv4/conf/all/route_localnet";
+const BE_LIBERAL: &str = "/proc/sys/net/netfilter/nf_conntrack_tcp_be_liberal";
+
+fn route_localnet() -> Result<bool, Error> {
+    let text = fs::read_to_string(ROUTE_LOCALNET).map_err(|source| Error::File {
+        path: ROUTE_LOCALNET.into(),
+        source,
+    })?;
+    Ok(text.trim() == "1")
+}
+
+fn set_route_localnet() -> Result<(), Error> {
+    fs::write(ROUTE_LOCALNET, "1\n").map_err(|source| Error::File {
+        path: ROUTE_LOCALNET.into(),
+        source,
+    })
+}
+
+/// B-176; without connection tracking there is nothing to be liberal about.
+fn invalid_packets() -> InvalidPackets {
+    let liberal = fs::read_to_string(BE_LIBERAL).unwrap_or_default();
+    match liberal.trim() {
+        "" | "0" => InvalidPackets::Drop,
+        _ => InvalidPackets::Pass,
+    }
+}
