@@ -26,9 +26,8 @@ use svc_core::Protocol;
 
 pub(crate) use change::write;
 pub(crate) use expr::frontend_key;
-pub(crate) use read::read;
-pub(crate) use rules::{hairpin_key, masquerade_chain, reject, skeleton, source_range};
-pub(crate) use schema::set;
+pub(crate) use read::{read, saved};
+pub(crate) use rules::{hairpin_key, masquerade_chain, reject, saving, skeleton, source_range};
 
 /// Names an object of the table.
 ///

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use backend_nftables::error::CommitError;
+use backend_nftables::rule::TableName;
 use svc_core::{CommitFailure, Edit, Failure, IpFamily, Ruleset, ServicePortName, Transaction};
 
 use crate::companion::{self, SetId};
@@ -15,6 +16,7 @@ use crate::live::Live;
 use crate::marks::Marks;
 use crate::netlink::ipvs::is_missing;
 use crate::render::{Renderer, Settings};
+use crate::setting::Setting;
 use crate::system::{HeldId, LinkState, Presence, Request, System, TableEdit};
 use crate::work::{Change, Of, Work};
 
@@ -25,6 +27,8 @@ use crate::work::{Change, Of, Work};
 #[derive(Debug)]
 pub struct Kernel<S = Live> {
     system: S,
+    family: IpFamily,
+    table: TableName,
     /// Name of our link.
     link: String,
     marks: Marks,
@@ -52,6 +56,8 @@ impl<S: System> Kernel<S> {
     pub fn over(system: S, settings: &Settings, family: IpFamily) -> Self {
         Self {
             system,
+            family,
+            table: settings.table.clone(),
             link: settings.link(family),
             marks: settings.marks,
             drains: Drains::new(settings.drain),
@@ -423,7 +429,36 @@ impl<S: System> Kernel<S> {
         Ok(())
     }
 
-    /// Removes exactly what is ours. What is left after a failure, another call removes.
+    /// Gives settings values, in the whole network namespace. The companion table remembers what
+    /// they were, for [`Kernel::cleanup`]; ask only one family for it. A setting that the kernel
+    /// does not have is passed over.
+    ///
+    /// # Errors
+    /// [`Error::Setting`], or that the companion table cannot be changed.
+    pub fn set(&mut self, wanted: &[(Setting, u32)]) -> Result<(), Error> {
+        let saved = self.system.saved()?;
+        for (setting, value) in wanted {
+            let Some(held) = self.system.setting(*setting)? else {
+                continue;
+            };
+            if held == *value {
+                continue;
+            }
+            if !saved.contains_key(&setting.number()) {
+                self.save(*setting, held)?;
+            }
+            self.system.set(*setting, *value)?;
+        }
+        Ok(())
+    }
+
+    fn save(&mut self, setting: Setting, held: u32) -> Result<(), Error> {
+        let edits = companion::saving(&self.table, self.family, setting.number(), held);
+        let edits: Vec<TableEdit<'_>> = edits.iter().map(|edit| (0, edit)).collect();
+        self.system.change_table(&edits)
+    }
+
+    /// Removes exactly what is ours and puts settings back. What is left after a failure, another call removes.
     ///
     /// # Errors
     /// See [`Error`].
@@ -444,6 +479,11 @@ impl<S: System> Kernel<S> {
         });
         self.remove_servers(&servers.collect::<Vec<_>>())?;
         self.system.delete_link()?;
+        for (number, value) in self.system.saved()? {
+            if let Some(setting) = Setting::from_number(number) {
+                self.system.set(setting, value)?;
+            }
+        }
         // Last, as it tells what is ours.
         self.system.delete_table()
     }

@@ -12,6 +12,7 @@ mod marks;
 mod netlink;
 mod render;
 mod scheduler;
+pub mod setting;
 mod system;
 mod work;
 
@@ -23,4 +24,5 @@ pub use live::Live;
 pub use marks::Marks;
 pub use render::{Renderer, Settings};
 pub use scheduler::{Scheduler, UnknownScheduler};
+pub use setting::{Setting, StrictArp};
 pub use system::{Counted, Held, HeldId, LinkState, Presence, Request, System, TableEdit};

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
+use std::{fs, io};
 
 use backend_nftables::error::CommitError;
 use backend_nftables::netlink::{Batch, Socket, TableId};
@@ -15,6 +16,7 @@ use crate::key::ServerId;
 use crate::netlink::ipvs::Codec;
 use crate::netlink::{Netlink, ipvs, route};
 use crate::render::Settings;
+use crate::setting::Setting;
 use crate::system::{Counted, Held, LinkState, Presence, Request, System, TableEdit};
 
 /// Sockets to the kernel, in the network namespace of the thread that opened them.
@@ -118,6 +120,11 @@ impl Live {
     }
 }
 
+/// The file of a setting in the network namespace of the calling thread.
+fn file(setting: Setting) -> String {
+    format!("/proc/sys/{}", setting.path())
+}
+
 fn ipvs_family(generic: &mut Netlink) -> Result<u16, Error> {
     match generic.ask(&ipvs::family_request()) {
         Err(Errno::ENOENT) => Err(Error::Missing {
@@ -167,6 +174,35 @@ impl System for Live {
             }) if refusals.iter().all(|one| one.errno == Errno::ENOENT) => Ok(()),
             result => result,
         }
+    }
+
+    fn saved(&mut self) -> Result<BTreeMap<u32, u32>, Error> {
+        companion::saved(&mut self.nftables, &self.table).map_err(|source| Error::ReadTable {
+            table: self.table.name.clone(),
+            source,
+        })
+    }
+
+    fn setting(&mut self, setting: Setting) -> Result<Option<u32>, Error> {
+        let path = file(setting);
+        match fs::read_to_string(&path) {
+            Ok(text) => Ok(text.trim().parse().ok()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(source) => Err(Error::Setting {
+                access: "read",
+                path,
+                source,
+            }),
+        }
+    }
+
+    fn set(&mut self, setting: Setting, value: u32) -> Result<(), Error> {
+        let path = file(setting);
+        fs::write(&path, value.to_string()).map_err(|source| Error::Setting {
+            access: "write",
+            path,
+            source,
+        })
     }
 
     fn servers(&mut self) -> Result<Vec<Held>, Error> {

@@ -8,6 +8,7 @@ use svc_core::{Edit, Protocol, Ruleset};
 use crate::companion;
 use crate::error::{Errno, Error};
 use crate::key::{Destination, Server, ServerId};
+use crate::setting::Setting;
 
 /// A kernel, seen through one address family. Each method is one exchange with it.
 pub trait System {
@@ -28,6 +29,24 @@ pub trait System {
     /// # Errors
     /// [`Error::ChangeTable`].
     fn delete_table(&mut self) -> Result<(), Error>;
+
+    /// What settings were before we changed them, by their numbers.
+    ///
+    /// # Errors
+    /// [`Error::ReadTable`].
+    fn saved(&mut self) -> Result<BTreeMap<u32, u32>, Error>;
+
+    /// The value of a setting; `None` if the kernel does not have it.
+    ///
+    /// # Errors
+    /// [`Error::Setting`].
+    fn setting(&mut self, setting: Setting) -> Result<Option<u32>, Error>;
+
+    /// Gives a setting a value.
+    ///
+    /// # Errors
+    /// [`Error::Setting`].
+    fn set(&mut self, setting: Setting, value: u32) -> Result<(), Error>;
 
     /// Lists virtual servers.
     ///

@@ -12,3 +12,4 @@ pub mod packets;
 pub mod proxy;
 pub mod sandbox;
 pub mod sync_bench;
+pub mod vm;

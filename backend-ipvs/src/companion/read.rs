@@ -2,8 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use backend_nftables::error::ReadError;
+use backend_nftables::error::{Errno, ReadError};
 use backend_nftables::netlink::{Socket, TableId};
+use backend_nftables::rule::Data;
 use svc_core::Ruleset;
 
 use super::{ChainBody, ElementValue, Key, SetId, Value};
@@ -57,4 +58,21 @@ pub(crate) fn read(socket: &mut Socket, table: &TableId) -> Result<Ruleset<Key, 
         (key, Value::Chain(Box::new(body)))
     }));
     Ok(ruleset)
+}
+
+/// Reads what settings were before they were changed, by number; nothing if there is no table.
+///
+/// # Errors
+/// See [`ReadError`].
+pub(crate) fn saved(socket: &mut Socket, table: &TableId) -> Result<BTreeMap<u32, u32>, ReadError> {
+    let elements = match socket.elements(table, &SetId::Saved.name()) {
+        Err(ReadError::Refused(Errno::ENOENT)) => return Ok(BTreeMap::new()),
+        result => result?,
+    };
+    let number = |bytes: &[u8]| bytes.try_into().ok().map(u32::from_ne_bytes);
+    let pairs = elements.iter().filter_map(|element| match &element.data {
+        Some(Data::Value(value)) => Some((number(&element.key)?, number(value)?)),
+        Some(Data::Verdict(_)) | None => None,
+    });
+    Ok(pairs.collect())
 }

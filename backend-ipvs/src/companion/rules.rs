@@ -7,8 +7,8 @@ use backend_nftables::rule::{
     TableName, Verdict, priority,
 };
 use svc_core::{
-    IpFamily, IpNet, LocalDetector, Masquerade, NodePlan, PerOrigin, Protocol, Route, Ruleset,
-    Unserved,
+    Edit, IpFamily, IpNet, LocalDetector, Masquerade, NodePlan, PerOrigin, Protocol, Route,
+    Ruleset, Unserved,
 };
 
 use super::expr::{
@@ -36,6 +36,36 @@ pub(crate) fn reject() -> Verdict {
     Verdict::Goto(ChainName::from(REJECT_CHAIN))
 }
 
+/// What remembers the value of a setting; the table may be there already.
+pub(crate) fn saving(
+    table: &TableName,
+    family: IpFamily,
+    number: u32,
+    value: u32,
+) -> Vec<Edit<Key, Value>> {
+    let element = ElementValue::data(Bytes::host_u32(value));
+    let set = schema::set(&SetId::Saved, family);
+    let mut objects = vec![(Key::Table, head(table, family))];
+    objects.extend(set.map(|set| (Key::Set(SetId::Saved), Value::Set(Box::new(set)))));
+    let key = Key::Element(SetId::Saved, Bytes::host_u32(number));
+    objects.push((key, Value::Element(element)));
+    let objects = objects.into_iter();
+    let edits = objects.map(|(key, value)| Edit {
+        key,
+        before: None,
+        after: Some(value),
+    });
+    edits.collect()
+}
+
+fn head(table: &TableName, family: IpFamily) -> Value {
+    Value::Table(Box::new(Table {
+        family: Exprs { family }.table_family(),
+        name: table.clone(),
+        comment: Some("Kubernetes Services beside IPVS".into()),
+    }))
+}
+
 /// Everything that exists whatever Services there are.
 pub(crate) fn skeleton(
     table: &TableName,
@@ -43,13 +73,8 @@ pub(crate) fn skeleton(
     node: &NodePlan,
 ) -> Ruleset<Key, Value> {
     let exprs = Exprs { family };
-    let head = Table {
-        family: exprs.table_family(),
-        name: table.clone(),
-        comment: Some("Kubernetes Services beside IPVS".into()),
-    };
     let mut rules = Ruleset::new();
-    rules.insert(Key::Table, Value::Table(Box::new(head)));
+    rules.insert(Key::Table, head(table, family));
     for id in SetId::FIXED {
         let set = schema::set(&id, family);
         rules.extend(set.map(|set| (Key::Set(id), Value::Set(Box::new(set)))));

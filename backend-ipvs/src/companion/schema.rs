@@ -7,7 +7,7 @@ use svc_core::IpFamily;
 use super::SetId;
 
 /// The definition of a set or map, without elements; `None` for one of somebody else.
-pub(crate) fn set(id: &SetId, family: IpFamily) -> Option<Set> {
+pub(super) fn set(id: &SetId, family: IpFamily) -> Option<Set> {
     let address = match family {
         IpFamily::V4 => DataType::Ipv4Addr,
         IpFamily::V6 => DataType::Ipv6Addr,
