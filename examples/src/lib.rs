@@ -13,3 +13,4 @@ pub mod packets;
 pub mod proxy;
 pub mod sandbox;
 pub mod sync_bench;
+pub mod vm;
