@@ -15,6 +15,7 @@ use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
+use core::hash::Hash;
 use core::mem;
 
 use hashbrown::HashMap;
@@ -39,7 +40,7 @@ pub struct Reconciler<R: Render> {
     /// Names whose kernel objects may differ from what is wanted, with the plan they show.
     pending: BTreeMap<ServicePortName, Option<Arc<ServicePortPlan>>>,
     /// Shared objects of the kernel, with the number of service ports that need each.
-    shared: BTreeMap<R::Key, (R::Value, u32)>,
+    shared: HashMap<R::Key, (R::Value, u32)>,
     kernel: Kernel<R>,
     quarantine: BTreeMap<ServicePortName, String>,
     verify: bool,
@@ -108,7 +109,7 @@ impl<R: Render> Reconciler<R> {
             shown_node: None,
             desired: HashMap::new(),
             pending: BTreeMap::new(),
-            shared: BTreeMap::new(),
+            shared: HashMap::new(),
             kernel: Kernel::Unknown,
             quarantine: BTreeMap::new(),
             verify: false,
@@ -130,7 +131,10 @@ impl<R: Render> Reconciler<R> {
             };
             let set_aside = self.quarantine.remove(&change.name).is_some();
             let shown = if set_aside { None } else { before };
-            self.pending.entry(change.name.clone()).or_insert(shown);
+            // What is unknown is compared as a whole; only what went has to be remembered.
+            if change.after.is_none() || !matches!(self.kernel, Kernel::Unknown) {
+                self.pending.entry(change.name.clone()).or_insert(shown);
+            }
         }
     }
 
@@ -347,19 +351,21 @@ impl<R: Render> Reconciler<R> {
     fn replace(
         &mut self,
         node: &Arc<NodePlan>,
-        mut held: Ruleset<R::Key, R::Value>,
+        held: Ruleset<R::Key, R::Value>,
     ) -> Transaction<R::Key, R::Value> {
         let base = match held.is_empty() {
             true => Base::Empty,
             false => Base::InUse,
         };
+        // Every object is looked up once: in a tree that costs more than everything else together.
+        let mut held: HashMap<R::Key, R::Value> = held.into_iter().collect();
         self.shared.clear();
         self.shown_node = Some(node.clone());
         let mut groups = Vec::new();
         let skeleton = self.render.skeleton(node);
         let mut edits = Vec::new();
-        for (key, value) in &skeleton {
-            if !R::is_shared(key) || self.is_first_user(key, value) {
+        for (key, value) in skeleton {
+            if !R::is_shared(&key) || self.is_first_user(&key, &value) {
                 edits.extend(difference(&mut held, key, value));
             }
         }
@@ -367,9 +373,9 @@ impl<R: Render> Reconciler<R> {
         for (name, plan) in self.wanted_ports() {
             let mut fragment = self.render.service_port(node, &name, &plan);
             fragment.sort_unstable_by(|a, b| a.0.cmp(&b.0));
-            let mut edits = Vec::new();
-            for (key, value) in &fragment {
-                if !R::is_shared(key) || self.is_first_user(key, value) {
+            let mut edits = Vec::with_capacity(fragment.len());
+            for (key, value) in fragment {
+                if !R::is_shared(&key) || self.is_first_user(&key, &value) {
                     edits.extend(difference(&mut held, key, value));
                 }
             }
@@ -387,13 +393,16 @@ impl<R: Render> Reconciler<R> {
                 after: None,
             });
         }
+        leftovers.sort_unstable_by(|a, b| a.key.cmp(&b.key));
         push_group(&mut groups, None, leftovers);
         Transaction { groups, base }
     }
 
     fn is_first_user(&mut self, key: &R::Key, value: &R::Value) -> bool {
-        let fresh = || (value.clone(), 0);
-        let (_, users) = self.shared.entry(key.clone()).or_insert_with(fresh);
+        let Some((_, users)) = self.shared.get_mut(key) else {
+            self.shared.insert(key.clone(), (value.clone(), 1));
+            return true;
+        };
         *users += 1;
         *users == 1
     }
@@ -468,15 +477,15 @@ fn hand_over<R: Render>(groups: &mut [EditGroup<R::Key, R::Value>]) {
 }
 
 /// Takes an object out of what is held, and says how it differs from what is wanted.
-fn difference<K: Ord + Clone, V: Eq + Clone>(
-    held: &mut Ruleset<K, V>,
-    key: &K,
-    value: &V,
+fn difference<K: Eq + Hash, V: Eq>(
+    held: &mut HashMap<K, V>,
+    key: K,
+    value: V,
 ) -> Option<Edit<K, V>> {
-    let before = held.remove(key);
-    (before.as_ref() != Some(value)).then(|| Edit {
-        key: key.clone(),
+    let before = held.remove(&key);
+    (before.as_ref() != Some(&value)).then_some(Edit {
+        key,
         before,
-        after: Some(value.clone()),
+        after: Some(value),
     })
 }

@@ -10,13 +10,13 @@ use crate::sandbox::{PodSpec, Transport};
 
 /// Hands out pods with addresses that were never used before.
 #[derive(Debug, Default)]
-pub struct Replicas {
+pub(crate) struct Replicas {
     started: u16,
 }
 
 impl Replicas {
     /// One more pod of a workload, ready on the node.
-    pub fn start(&mut self, workload: &Workload) -> Pod {
+    pub(crate) fn start(&mut self, workload: &Workload) -> Pod {
         self.started += 1;
         let number = self.started;
         let name = match workload.kind {
@@ -42,7 +42,7 @@ impl Replicas {
 }
 
 /// What the sandbox runs for a pod: a server on each of its container ports.
-pub fn spec(pod: &Pod) -> PodSpec {
+pub(crate) fn spec(pod: &Pod) -> PodSpec {
     let spec = PodSpec::on_node(&*pod.name.name, pod.ips.iter().copied());
     let ports = pod.ports.iter().filter_map(transport);
     ports.fold(spec, |spec, (transport, port)| {

@@ -5,14 +5,14 @@ use std::time::Instant;
 
 /// Where the demo writes.
 #[derive(Debug)]
-pub struct Screen {
+pub(crate) struct Screen {
     colour: bool,
     start: Instant,
 }
 
 impl Screen {
     /// Standard output.
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self {
             colour: io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none(),
             start: Instant::now(),
@@ -20,7 +20,7 @@ impl Screen {
     }
 
     /// Starts a part.
-    pub fn title(&mut self, text: &str) {
+    pub(crate) fn title(&mut self, text: &str) {
         match self.colour {
             true => self.put(&format!("\n\x1b[1;36m{text}\x1b[0m")),
             false => self.put(&format!("\n{text}")),
@@ -28,14 +28,14 @@ impl Screen {
     }
 
     /// Writes lines of a part.
-    pub fn line(&mut self, text: &str) {
+    pub(crate) fn line(&mut self, text: &str) {
         for line in text.lines() {
             self.put(&format!("  {line}"));
         }
     }
 
     /// Writes a line that says whether something is as it should be.
-    pub fn check(&mut self, good: bool, text: &str) {
+    pub(crate) fn check(&mut self, good: bool, text: &str) {
         let (mark, colour) = match good {
             true => ("ok", "32"),
             false => ("FAILED", "31"),
@@ -47,7 +47,7 @@ impl Screen {
     }
 
     /// Writes the time that everything took.
-    pub fn done(&mut self) {
+    pub(crate) fn done(&mut self) {
         let took = self.start.elapsed();
         self.put(&format!("\nDone in {took:.1?}."));
     }

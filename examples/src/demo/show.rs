@@ -18,7 +18,7 @@ const REQUESTS: u32 = 60;
 const TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Shows everything; whether all of it was as it should be.
-pub fn all(world: &mut World, screen: &mut Screen) -> Result<bool, Box<dyn Error>> {
+pub(crate) fn all(world: &mut World, screen: &mut Screen) -> Result<bool, Box<dyn Error>> {
     let mut good = rules(world, screen)?;
     good &= spread(world, screen)?;
     explanation(world, screen);

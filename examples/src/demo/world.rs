@@ -19,11 +19,11 @@ use crate::proxy::update;
 use crate::sandbox::{Layout, Namespace, PodSpec, Sandbox};
 
 /// The node.
-pub const NODE: &str = "n1";
+pub(crate) const NODE: &str = "n1";
 /// Name of the nf_tables table.
-pub const TABLE: &str = nftables_proxy::TABLE;
+pub(crate) const TABLE: &str = nftables_proxy::TABLE;
 /// The pod that asks.
-pub const CLIENT: &str = "client";
+pub(crate) const CLIENT: &str = "client";
 
 const BUILT_IN: &str = include_str!("../../manifests/ngx.yaml");
 /// Where pods live, in both families.
@@ -32,17 +32,17 @@ const SERVICE_CIDRS: [&str; 2] = ["10.96.0.0/16", "fd10:96::/112"];
 
 /// Everything that the demo runs.
 #[derive(Debug)]
-pub struct World {
+pub(crate) struct World {
     /// The namespaces.
-    pub sandbox: Sandbox,
+    pub(crate) sandbox: Sandbox,
     /// Services with their addresses.
-    pub services: Vec<Service>,
+    pub(crate) services: Vec<Service>,
     /// What makes pods.
-    pub workloads: Vec<Workload>,
+    pub(crate) workloads: Vec<Workload>,
     /// Pods that run.
-    pub pods: Vec<Pod>,
+    pub(crate) pods: Vec<Pod>,
     /// What the node does.
-    pub planner: Planner,
+    pub(crate) planner: Planner,
     families: Families,
     controller: SliceController,
     replicas: Replicas,
@@ -50,7 +50,7 @@ pub struct World {
 
 impl World {
     /// Builds the namespaces, starts the pods and writes the rules.
-    pub fn build(paths: &[PathBuf], screen: &mut Screen) -> Result<Self, Box<dyn Error>> {
+    pub(crate) fn build(paths: &[PathBuf], screen: &mut Screen) -> Result<Self, Box<dyn Error>> {
         let manifests = read(paths)?;
         let layout = Layout::default();
         let (node, cidrs) = (node(&layout), service_cidr()?);
@@ -111,7 +111,7 @@ impl World {
     }
 
     /// Starts one more pod of a workload; the rules know it after [`World::sync`].
-    pub fn start_pod(&mut self, workload: &Workload) -> Result<Pod, Box<dyn Error>> {
+    pub(crate) fn start_pod(&mut self, workload: &Workload) -> Result<Pod, Box<dyn Error>> {
         let pod = self.replicas.start(workload);
         self.sandbox.add_pod(&spec(&pod))?;
         self.controller.apply_pod(pod.clone());
@@ -120,7 +120,7 @@ impl World {
     }
 
     /// Tells everybody that a pod shuts down; it still serves.
-    pub fn terminate(&mut self, pod: &Pod) {
+    pub(crate) fn terminate(&mut self, pod: &Pod) {
         self.controller.apply_pod(Pod {
             terminating: true,
             ..pod.clone()
@@ -128,7 +128,7 @@ impl World {
     }
 
     /// Stops a pod.
-    pub fn stop_pod(&mut self, pod: &Pod) -> Result<(), Box<dyn Error>> {
+    pub(crate) fn stop_pod(&mut self, pod: &Pod) -> Result<(), Box<dyn Error>> {
         self.sandbox.remove_pod(&pod.name.name)?;
         self.controller.delete_pod(&pod.name);
         self.pods.retain(|other| other.name != pod.name);
@@ -137,7 +137,7 @@ impl World {
 
     /// Brings slices, plan and kernel up to date: objects written, and the time from the change
     /// to the kernel's acknowledgement.
-    pub fn sync(&mut self) -> Result<(usize, Duration), Box<dyn Error>> {
+    pub(crate) fn sync(&mut self) -> Result<(usize, Duration), Box<dyn Error>> {
         let start = Instant::now();
         let (changes, _) = self.controller.reconcile();
         for change in changes {
@@ -152,7 +152,7 @@ impl World {
     }
 
     /// Removes the rules.
-    pub fn clean_up(&mut self) -> Result<(), Box<dyn Error>> {
+    pub(crate) fn clean_up(&mut self) -> Result<(), Box<dyn Error>> {
         for family in &mut self.families {
             family.kernel.cleanup()?;
         }
@@ -160,7 +160,7 @@ impl World {
     }
 
     /// Where requests come from.
-    pub fn places(&self) -> Vec<(&'static str, &Namespace)> {
+    pub(crate) fn places(&self) -> Vec<(&'static str, &Namespace)> {
         let mut places = Vec::new();
         places.extend(
             self.sandbox
@@ -173,7 +173,7 @@ impl World {
     }
 
     /// The first ClusterIP, as a URL.
-    pub fn first_url(&self) -> String {
+    pub(crate) fn first_url(&self) -> String {
         let first = self.services.iter().find_map(|service| {
             let port = service.ports.first()?;
             let ip = service.cluster_ip(IpFamily::V4)?;
@@ -185,7 +185,7 @@ impl World {
     }
 
     /// The primary address of the node in a family.
-    pub fn node_address(&self, family: IpFamily) -> Option<IpAddr> {
+    pub(crate) fn node_address(&self, family: IpFamily) -> Option<IpAddr> {
         let node = self.planner.state().node(NODE)?;
         node.primary(family)
     }

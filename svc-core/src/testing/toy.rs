@@ -19,7 +19,7 @@ pub struct Toy {
 }
 
 /// An object of [`Toy`].
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum ToyKey {
     /// The skeleton.
     Node,

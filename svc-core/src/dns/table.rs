@@ -1,0 +1,322 @@
+//! Tables whose clone is cheap: a clone shares all that has not changed since.
+//!
+//! A server publishes a clone of its zone after each change. Both tables are split into parts
+//! behind reference counts, so that a clone copies one pointer and a change copies one part.
+
+use alloc::boxed::Box;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use core::fmt;
+use core::hash::{BuildHasher, Hasher};
+
+use hashbrown::DefaultHashBuilder;
+
+/// Parts of a [`Shards`]: at 100,000 values a part has about 100.
+const SHARDS: usize = 1024;
+/// Most values of one part of a [`Sorted`].
+const MAX_PART: usize = 256;
+
+/// A value that says what it is found by: a namespace and a name in it.
+pub(super) trait Keyed: Clone {
+    fn key(&self) -> (&[u8], &[u8]);
+}
+
+/// A hash table over two-part keys; not iterated where order matters.
+///
+/// A look-up touches one line of memory for a key that is not there, and those of the value for
+/// one that is. With `hashbrown` in the parts it is two more, which doubles the time of a look-up
+/// in a table that no cache holds.
+#[derive(Clone)]
+pub(super) struct Shards<V> {
+    hasher: DefaultHashBuilder,
+    shards: Arc<Vec<Shard<V>>>,
+    length: usize,
+}
+
+/// Values beside their hashes, each at the first free slot after the one its hash names; at least
+/// a quarter of the slots is free, and their number is a power of two or zero.
+type Shard<V> = Arc<[Option<(u64, V)>]>;
+
+impl<V: Keyed> Default for Shards<V> {
+    fn default() -> Self {
+        let empty: Shard<V> = Arc::new([]);
+        Self {
+            hasher: DefaultHashBuilder::default(),
+            shards: Arc::new(alloc::vec![empty; SHARDS]),
+            length: 0,
+        }
+    }
+}
+
+impl<V: Keyed> Shards<V> {
+    pub(super) fn find(&self, key: (&[u8], &[u8])) -> Option<&V> {
+        let hash = hash(&self.hasher, key);
+        let shard = self.shards.get(shard_of(hash))?;
+        let at = position(shard, hash, key).ok()?;
+        shard.get(at)?.as_ref().map(|(_, value)| value)
+    }
+
+    /// Puts a value in and returns the one that had its key.
+    pub(super) fn insert(&mut self, value: V) -> Option<V> {
+        let hash = hash(&self.hasher, value.key());
+        let shard = Arc::make_mut(&mut self.shards).get_mut(shard_of(hash))?;
+        match position(shard, hash, value.key()) {
+            Ok(at) => {
+                let old = Arc::make_mut(shard).get_mut(at)?.replace((hash, value));
+                return old.map(|(_, old)| old);
+            }
+            Err(Some(at)) if has_room(shard) => {
+                *Arc::make_mut(shard).get_mut(at)? = Some((hash, value))
+            }
+            Err(_) => *shard = rebuilt(shard.iter().flatten().cloned(), Some((hash, value))),
+        }
+        self.length += 1;
+        None
+    }
+
+    pub(super) fn remove(&mut self, key: (&[u8], &[u8])) -> Option<V> {
+        let hash = hash(&self.hasher, key);
+        let shard = Arc::make_mut(&mut self.shards).get_mut(shard_of(hash))?;
+        let at = position(shard, hash, key).ok()?;
+        let removed = shard.get(at)?.clone();
+        let others = shard.iter().enumerate().filter(|(other, _)| *other != at);
+        *shard = rebuilt(others.filter_map(|(_, slot)| slot.clone()), None);
+        self.length -= 1;
+        removed.map(|(_, value)| value)
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.length
+    }
+
+    /// All values in no order: for sums and for collections that are sorted afterwards.
+    pub(super) fn unordered(&self) -> impl Iterator<Item = &V> {
+        let slots = self.shards.iter().flat_map(|shard| shard.iter());
+        slots.flatten().map(|(_, value)| value)
+    }
+}
+
+/// Where a key is, else the free slot where it would be.
+fn position<V: Keyed>(
+    shard: &[Option<(u64, V)>],
+    hash: u64,
+    key: (&[u8], &[u8]),
+) -> Result<usize, Option<usize>> {
+    let Some(mask) = shard.len().checked_sub(1) else {
+        return Err(None);
+    };
+    let start = slot_of(hash);
+    for step in 0..shard.len() {
+        let at = (start + step) & mask;
+        match &shard[at] {
+            Some((other, value)) if *other == hash && value.key() == key => return Ok(at),
+            Some(_) => {}
+            None => return Err(Some(at)),
+        }
+    }
+    Err(None)
+}
+
+fn has_room<V>(shard: &[Option<V>]) -> bool {
+    shard.iter().flatten().count() < shard.len() / 4 * 3
+}
+
+/// A shard of the given values, with room for as many again.
+fn rebuilt<V: Keyed>(values: impl Iterator<Item = (u64, V)>, more: Option<(u64, V)>) -> Shard<V> {
+    let values: Vec<(u64, V)> = values.chain(more).collect();
+    let size = match values.len() {
+        0 => 0,
+        count => (count * 2).next_power_of_two(),
+    };
+    let mut slots: Box<[Option<(u64, V)>]> = (0..size).map(|_| None).collect();
+    for value in values {
+        let start = slot_of(value.0);
+        // More than half of the slots stays free, so one is found.
+        let mut places = (start..start + size).map(|at| at & (size - 1));
+        if let Some(at) = places.find(|at| slots[*at].is_none()) {
+            slots[at] = Some(value);
+        }
+    }
+    slots.into()
+}
+
+impl<V: Keyed + PartialEq> PartialEq for Shards<V> {
+    fn eq(&self, other: &Self) -> bool {
+        let same = |value: &V| other.find(value.key()) == Some(value);
+        self.length == other.length && self.unordered().all(same)
+    }
+}
+
+impl<V> fmt::Debug for Shards<V> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} values", self.length)
+    }
+}
+
+fn hash(hasher: &DefaultHashBuilder, key: (&[u8], &[u8])) -> u64 {
+    let mut state = hasher.build_hasher();
+    state.write(key.0);
+    // Parts may not be shifted between: `a` + `bc` is another key than `ab` + `c`.
+    state.write_usize(key.0.len());
+    state.write(key.1);
+    state.finish()
+}
+
+fn shard_of(hash: u64) -> usize {
+    usize::try_from(hash >> 40 & (SHARDS as u64 - 1)).unwrap_or(0)
+}
+
+fn slot_of(hash: u64) -> usize {
+    // Bits that do not choose the shard.
+    usize::try_from(hash & 0xffff_ffff).unwrap_or(0)
+}
+
+/// An ordered map from addresses, as bits, to values.
+#[derive(Clone)]
+pub(super) struct Sorted<V> {
+    parts: Arc<Vec<Arc<Vec<(u128, V)>>>>,
+}
+
+impl<V> Default for Sorted<V> {
+    fn default() -> Self {
+        Self {
+            parts: Arc::default(),
+        }
+    }
+}
+
+impl<V: Clone> Sorted<V> {
+    pub(super) fn find(&self, key: u128) -> Option<&V> {
+        let part = self.parts.get(self.part_of(key))?;
+        let at = part.binary_search_by_key(&key, |(key, _)| *key).ok()?;
+        part.get(at).map(|(_, value)| value)
+    }
+
+    /// Whether there is a key from `first` to `last`, both included.
+    pub(super) fn any_between(&self, first: u128, last: u128) -> bool {
+        let index = self.part_of(first);
+        let within = |part: &Arc<Vec<(u128, V)>>| {
+            let at = part.partition_point(|(key, _)| *key < first);
+            part.get(at).map(|(key, _)| *key)
+        };
+        // The part that may hold `first` can end before it; then the next one decides.
+        let found = self.parts.iter().skip(index).take(2).find_map(within);
+        found.is_some_and(|key| key <= last)
+    }
+
+    /// Changes the value of a key in place; `None` before means that there was none, after that
+    /// it is removed.
+    pub(super) fn update(&mut self, key: u128, change: impl FnOnce(Option<V>) -> Option<V>) {
+        let index = self.part_of(key);
+        let parts = Arc::make_mut(&mut self.parts);
+        let Some(part) = parts.get_mut(index) else {
+            if let Some(value) = change(None) {
+                parts.push(Arc::new(alloc::vec![(key, value)]));
+            }
+            return;
+        };
+        let part = Arc::make_mut(part);
+        match part.binary_search_by_key(&key, |(key, _)| *key) {
+            Ok(at) => match change(Some(part[at].1.clone())) {
+                Some(value) => part[at].1 = value,
+                None => drop(part.remove(at)),
+            },
+            Err(at) => {
+                if let Some(value) = change(None) {
+                    part.insert(at, (key, value));
+                }
+            }
+        }
+        if part.is_empty() {
+            parts.remove(index);
+        } else if part.len() > MAX_PART {
+            let tail = part.split_off(MAX_PART / 2);
+            parts.insert(index + 1, Arc::new(tail));
+        }
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = &(u128, V)> {
+        self.parts.iter().flat_map(|part| part.iter())
+    }
+
+    /// The last part that starts at or before a key, else the first.
+    fn part_of(&self, key: u128) -> usize {
+        let starts_before =
+            |part: &Arc<Vec<(u128, V)>>| part.first().is_some_and(|(first, _)| *first <= key);
+        self.parts.partition_point(starts_before).saturating_sub(1)
+    }
+}
+
+impl<V: Clone + PartialEq> PartialEq for Sorted<V> {
+    fn eq(&self, other: &Self) -> bool {
+        self.iter().eq(other.iter())
+    }
+}
+
+impl<V: Clone> fmt::Debug for Sorted<V> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} values", self.iter().count())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use alloc::collections::BTreeMap;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[derive(Clone, Debug, PartialEq)]
+    struct Word(Vec<u8>, u32);
+
+    impl Keyed for Word {
+        fn key(&self) -> (&[u8], &[u8]) {
+            (b"ns", &self.0)
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn tables_hold_what_a_map_holds(
+            steps in prop::collection::vec((0u32..2000, prop::bool::ANY), 0..1500),
+            probe in 0u32..2000,
+        ) {
+            let mut model: BTreeMap<u32, usize> = BTreeMap::new();
+            let mut sorted = Sorted::default();
+            let mut shards = Shards::default();
+            for (at, (key, put)) in steps.iter().enumerate() {
+                match put {
+                    true => {
+                        model.insert(*key, at);
+                        shards.insert(Word(key.to_be_bytes().to_vec(), *key));
+                    }
+                    false => {
+                        model.remove(key);
+                        shards.remove((b"ns", &key.to_be_bytes()));
+                    }
+                }
+                sorted.update(u128::from(*key), |_| put.then_some(at));
+            }
+            let want: Vec<_> = model.iter().map(|(k, v)| (u128::from(*k), *v)).collect();
+            prop_assert_eq!(sorted.iter().copied().collect::<Vec<_>>(), want);
+            prop_assert_eq!(shards.len(), model.len());
+            let found = shards.find((b"ns", &probe.to_be_bytes())).is_some();
+            prop_assert_eq!(found, model.contains_key(&probe));
+            prop_assert_eq!(sorted.find(u128::from(probe)), model.get(&probe));
+            let any = model.range(probe..probe + 9).next().is_some();
+            prop_assert_eq!(sorted.any_between(u128::from(probe), u128::from(probe) + 8), any);
+        }
+    }
+
+    #[test]
+    fn a_clone_does_not_see_later_changes() {
+        let mut shards = Shards::default();
+        shards.insert(Word(b"a".to_vec(), 1));
+        let before = shards.clone();
+        shards.insert(Word(b"a".to_vec(), 2));
+        shards.remove((b"ns", b"b"));
+        assert_eq!(before.find((b"ns", b"a")).map(|w| w.1), Some(1));
+        assert_eq!(shards.find((b"ns", b"a")).map(|w| w.1), Some(2));
+    }
+}
