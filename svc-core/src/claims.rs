@@ -305,11 +305,11 @@ fn port_wishes(
     }
 }
 
-/// The wishes of one port, of a list that is sorted by port.
-pub(crate) fn of_port<T>(list: &[T], port: usize, wish: impl Fn(&T) -> &Wish) -> &[T] {
-    let start = list.partition_point(|item| wish(item).port < port);
-    let rest = list.get(start..).unwrap_or_default();
-    let end = rest.partition_point(|item| wish(item).port == port);
+/// What one port got.
+pub(crate) fn of_port(owned: &[Owned], port: usize) -> &[Owned] {
+    let start = owned.partition_point(|owned| owned.wish.port < port);
+    let rest = owned.get(start..).unwrap_or_default();
+    let end = rest.partition_point(|owned| owned.wish.port == port);
     rest.get(..end).unwrap_or_default()
 }
 

@@ -332,7 +332,6 @@ impl Planner {
         let inputs = service.map(|service| Inputs {
             service,
             slices: &slices,
-            wishes: &planned.wishes.own,
             owned: &planned.owned,
         });
         for family in IpFamily::ALL {
@@ -394,7 +393,6 @@ impl Plan {
             let inputs = Inputs {
                 service,
                 slices: &slices,
-                wishes: &wishes.own,
                 owned: &claims.grant(&wishes.own, *id, own),
             };
             service_ports.extend(plan_ports(&inputs, &node, family));

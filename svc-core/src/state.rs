@@ -304,11 +304,21 @@ impl ClusterState {
 
     fn put_slice(&mut self, mut slice: EndpointSlice, changes: &mut Changes) {
         self.intern(&mut slice);
-        let id = self.file(&slice, changes);
+        let id = self.file(&mut slice, changes);
         let Some(entry) = self.entries.get_mut(id.0 as usize) else {
             return;
         };
-        match entry.slices.binary_search_by(|s| s.name.cmp(&slice.name)) {
+        let known = entry
+            .slices
+            .iter()
+            .take(4)
+            .position(|old| old.name == slice.name);
+        let search = || {
+            entry
+                .slices
+                .binary_search_by(|old| old.name.cmp(&slice.name))
+        };
+        match known.map_or_else(search, Ok) {
             Ok(at) if *entry.slices[at] == slice => return,
             Ok(at) => entry.slices[at] = Arc::new(slice),
             Err(at) => entry.slices.insert(at, Arc::new(slice)),
@@ -317,8 +327,13 @@ impl ClusterState {
     }
 
     /// The Service to which a slice belongs, under which it is filed from now on.
-    fn file(&mut self, slice: &EndpointSlice, changes: &mut Changes) -> ServiceId {
-        let known = self.slices.get(&slice.name).copied();
+    fn file(&mut self, slice: &mut EndpointSlice, changes: &mut Changes) -> ServiceId {
+        let known = self.slices.get_key_value(&slice.name);
+        let known = known.map(|(name, id)| {
+            // Names that are one allocation are equal at a glance.
+            slice.name.clone_from(name);
+            *id
+        });
         let same = |entry: &Entry| {
             entry.name.name == slice.service && entry.name.namespace == slice.name.namespace
         };
