@@ -8,6 +8,7 @@ mod connections;
 mod flows;
 mod frontends;
 mod lab;
+mod nftables;
 mod stream;
 
 use std::process::ExitCode;
@@ -45,9 +46,14 @@ fn main() -> ExitCode {
         trial("nftables_connections_outlive_their_rules", || {
             connections::survive(&NFTABLES);
         }),
-        trial("nftables_chains_see_only_first_packets", || {
-            connections::nat_chains_only(&NFTABLES);
-        }),
+        trial(
+            "nftables_chains_see_only_first_packets",
+            nftables::nat_chains_only,
+        ),
+        trial(
+            "nftables_slot_that_has_just_gone",
+            nftables::slot_that_has_just_gone,
+        ),
         trial("nftables_removed_endpoint_gets_nothing_new", || {
             stream::removed_gets_nothing(&NFTABLES);
         }),

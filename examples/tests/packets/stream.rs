@@ -34,6 +34,8 @@ pub(crate) fn removed_gets_nothing(under_test: &UnderTest) {
 }
 
 /// Endpoints go and come while clients connect all the time: every connection is answered.
+///
+/// `PACKETS_CONNECTS` of each transport and `PACKETS_CHANGES` make it shorter or longer.
 pub(crate) fn nothing_is_lost(under_test: &UnderTest) {
     let (connects, changes) = (
         number("PACKETS_CONNECTS", 20_000),
