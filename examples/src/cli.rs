@@ -1,5 +1,6 @@
 //! What the command lines have in common.
 
+pub mod diff;
 pub mod explain;
 pub mod input;
 pub mod plan;

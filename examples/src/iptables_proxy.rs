@@ -42,7 +42,7 @@ impl From<VariantArg> for Variant {
 
 /// iptables as a backend of a proxy.
 #[derive(Debug)]
-struct Iptables {
+pub struct Iptables {
     variant: Option<Variant>,
 }
 
@@ -51,8 +51,16 @@ struct Iptables {
 /// # Errors
 /// What went wrong, for one line on standard error.
 pub fn run(args: &Args) -> Result<ExitCode, Box<dyn Error>> {
-    let variant = args.variant.map(Into::into);
-    node_proxy::run(&args.proxy, Iptables { variant })
+    node_proxy::run(&args.proxy, Iptables::new(args.variant))
+}
+
+impl Iptables {
+    /// The backend with a variant, or with that which the host uses.
+    pub fn new(variant: Option<VariantArg>) -> Self {
+        Self {
+            variant: variant.map(Into::into),
+        }
+    }
 }
 
 impl Backend for Iptables {

@@ -27,7 +27,7 @@ pub struct Args {
 
 /// nf_tables as a backend of a proxy.
 #[derive(Debug)]
-struct Nftables {
+pub struct Nftables {
     table: String,
     events: Option<Events>,
 }
@@ -54,9 +54,17 @@ pub fn open(table: &str) -> std::io::Result<Families> {
 /// # Errors
 /// What went wrong, for one line on standard error.
 pub fn run(args: &Args) -> Result<ExitCode, Box<dyn Error>> {
-    let table = args.table.clone();
-    let events = None;
-    node_proxy::run(&args.proxy, Nftables { table, events })
+    node_proxy::run(&args.proxy, Nftables::new(&args.table))
+}
+
+impl Nftables {
+    /// The backend with tables of this name.
+    pub fn new(table: &str) -> Self {
+        Self {
+            table: table.to_owned(),
+            events: None,
+        }
+    }
 }
 
 impl Backend for Nftables {

@@ -101,10 +101,7 @@ pub fn run<B: Backend>(args: &ProxyArgs, mut backend: B) -> Result<ExitCode, Box
 where
     <B::Kernel as Kernel<B::Render>>::Error: 'static,
 {
-    if let Some(path) = &args.netns {
-        host::enter_network_namespace(path)
-            .map_err(|error| format!("network namespace {}: {error}", path.display()))?;
-    }
+    enter(args)?;
     let watch = match args.once || args.dry_run || args.cleanup {
         true => None,
         // Before the first read, so that no change is missed.
@@ -130,6 +127,30 @@ where
         None => Ok(code),
         Some(watch) => serve(args, &mut backend, input, &mut families, &watch),
     }
+}
+
+/// Prints what a sync would change; the exit code of the input, and the number of differences.
+///
+/// # Errors
+/// When the kernel cannot be read.
+pub fn diff<B: Backend>(args: &ProxyArgs, backend: &B) -> Result<(ExitCode, usize), Box<dyn Error>>
+where
+    <B::Kernel as Kernel<B::Render>>::Error: 'static,
+{
+    enter(args)?;
+    let mut input = load(&args.input, B::MODE)?;
+    let mut families = backend.open(input.planner.config())?;
+    let code = input.report();
+    let differences = dry_run(backend, &mut input.planner, &mut families)?;
+    Ok((code, differences))
+}
+
+fn enter(args: &ProxyArgs) -> Result<(), Box<dyn Error>> {
+    let Some(path) = &args.netns else {
+        return Ok(());
+    };
+    host::enter_network_namespace(path)
+        .map_err(|error| format!("network namespace {}: {error}", path.display()).into())
 }
 
 /// Reads manifests; a node that they do not describe has the addresses of the host.
@@ -215,10 +236,11 @@ fn dry_run<B: Backend>(
     backend: &B,
     planner: &mut Planner,
     families: &mut Families<B>,
-) -> Result<(), Box<dyn Error>>
+) -> Result<usize, Box<dyn Error>>
 where
     <B::Kernel as Kernel<B::Render>>::Error: 'static,
 {
+    let mut differences = 0;
     for delta in planner.delta() {
         for family in &mut *families {
             family.reconciler.change(&delta);
@@ -232,6 +254,7 @@ where
             continue;
         };
         for edit in transaction.edits() {
+            differences += 1;
             for (sign, value) in [("-", &edit.before), ("+", &edit.after)] {
                 if let Some(value) = value {
                     println!("{sign} {}", backend.print(&edit.key, value));
@@ -239,7 +262,7 @@ where
             }
         }
     }
-    Ok(())
+    Ok(differences)
 }
 
 fn report<B: Backend>(

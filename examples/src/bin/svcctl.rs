@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use examples::cli::{self, explain, plan};
+use examples::cli::{self, diff, explain, plan};
 use examples::demo;
 
 /// What a node does with the traffic of Kubernetes Services, and why
@@ -17,6 +17,7 @@ struct Args {
 enum Command {
     Explain(explain::ExplainArgs),
     Plan(plan::PlanArgs),
+    Diff(diff::DiffArgs),
     Demo(demo::DemoArgs),
 }
 
@@ -28,6 +29,7 @@ fn main() -> ExitCode {
     match args.command {
         Command::Explain(args) => explain::run(&args),
         Command::Plan(args) => plan::run(&args),
+        Command::Diff(args) => diff::run(&args).unwrap_or_else(|error| cli::fail(&*error)),
         Command::Demo(args) => demo::run(&args).unwrap_or_else(|error| cli::fail(&*error)),
     }
 }

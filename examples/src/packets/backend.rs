@@ -6,7 +6,6 @@ use std::io;
 
 use svc_core::{IpFamily, Kernel, Planner, Reconciler, Render};
 
-use crate::nftables_proxy;
 use crate::proxy::{Family, update};
 
 /// Why a backend could not be used.
