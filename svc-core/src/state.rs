@@ -66,6 +66,23 @@ pub enum NodeChange {
 }
 
 /// The objects of the cluster, by key.
+///
+/// ```
+/// use svc_core::object::Service;
+/// use svc_core::{ClusterState, Event, NamespacedName, WatchEvent};
+///
+/// let web = Service::named(NamespacedName::new("shop", "web"));
+/// let mut state = ClusterState::new();
+/// let changes = state.apply(Event::Service(WatchEvent::Apply(web.clone())));
+/// assert_eq!(changes.services.len(), 1);
+/// // The same object again touches nothing.
+/// let changes = state.apply(Event::Service(WatchEvent::Apply(web.clone())));
+/// assert!(changes.services.is_empty());
+/// // After a complete list, what was not in it is gone.
+/// state.apply(Event::Service(WatchEvent::Init));
+/// state.apply(Event::Service(WatchEvent::InitDone));
+/// assert!(state.service(&web.name).is_none());
+/// ```
 #[derive(Clone, Debug, Default)]
 pub struct ClusterState {
     entries: Vec<Entry>,
