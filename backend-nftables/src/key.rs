@@ -8,7 +8,7 @@ use crate::rule::{Bytes, Chain, ChainName, Comment, Data, Rule, Set, SetName, Ta
 ///
 /// The order is one in which the objects can be made: what refers to another object comes after
 /// it, and a front end after the pool and the endpoints that it leads to.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
 pub enum Key {
     /// The table itself.
     Table,
@@ -24,10 +24,24 @@ pub enum Key {
     BaseChain(ChainId),
 }
 
+impl Key {
+    /// The place of the kind of object in the order of keys: what has a smaller rank is smaller.
+    pub(crate) fn rank(&self) -> u32 {
+        match self {
+            Self::Table => 0,
+            Self::Set(id) => 100 + id.rank(),
+            Self::Chain(id) => 200 + id.rank(),
+            Self::SourceRule(_) => 300,
+            Self::Element(id, _) => 400 + id.rank(),
+            Self::BaseChain(id) => 500 + id.rank(),
+        }
+    }
+}
+
 /// A set or map of the table.
 ///
 /// The order is that in which elements are added: data before what leads to it.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
 pub enum SetId {
     /// Ranges of ClusterIPs.
     ServiceCidrs,
@@ -90,6 +104,30 @@ impl SetId {
         Self::Addresses,
     ];
 
+    fn rank(&self) -> u32 {
+        match self {
+            Self::ServiceCidrs => 0,
+            Self::PodCidrs => 1,
+            Self::Slots => 2,
+            Self::Endpoints => 3,
+            Self::Sticky => 4,
+            Self::Live => 5,
+            Self::Hairpin => 6,
+            Self::Affinity => 7,
+            Self::Sources(_) => 8,
+            Self::Firewalled => 9,
+            Self::Pools => 10,
+            Self::Classes => 11,
+            Self::LocalClasses => 12,
+            Self::MasqueradePolicies => 13,
+            Self::LocalFrontends => 14,
+            Self::Frontends => 15,
+            Self::Addresses => 16,
+            Self::ClusterIps => 17,
+            Self::Foreign(_) => 18,
+        }
+    }
+
     /// The name in the table.
     pub fn name(&self) -> SetName {
         let fixed = match self {
@@ -134,7 +172,7 @@ impl SetId {
 const SOURCES: &str = "sources";
 
 /// A chain of the table.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
 pub enum ChainId {
     /// Refuses.
     Reject,
@@ -165,6 +203,24 @@ pub enum ChainId {
 }
 
 impl ChainId {
+    fn rank(&self) -> u32 {
+        match self {
+            Self::Reject => 0,
+            Self::Firewall => 1,
+            Self::Masquerade(_) => 2,
+            Self::Affinity(_) => 3,
+            Self::LocalAffinity(_) => 4,
+            Self::Services => 5,
+            Self::OutsideLocal => 6,
+            Self::FromOutside => 7,
+            Self::FromNode => 8,
+            Self::Prerouting => 9,
+            Self::Output => 10,
+            Self::Postrouting => 11,
+            Self::Foreign(_) => 12,
+        }
+    }
+
     /// The name in the table.
     pub fn name(&self) -> ChainName {
         let fixed = match self {

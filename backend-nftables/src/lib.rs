@@ -2,6 +2,9 @@
 
 mod bytes;
 pub mod error;
+mod evaluate;
+#[cfg(any(test, feature = "testing"))]
+pub mod fake;
 mod kernel;
 mod key;
 pub mod netlink;
@@ -13,10 +16,12 @@ mod render;
 pub mod rule;
 mod schema;
 mod skeleton;
+mod slots;
 mod transaction;
 
+pub use evaluate::{Evaluator, Fault, Host, Outcome, Pins, evaluate, shares};
 pub use kernel::{Kernel, KernelError, failure};
 pub use key::{ChainBody, ChainId, ElementValue, Key, Rare, SetId, Value};
 pub use render::{MAX_ENDPOINTS, Renderer};
 pub use schema::AFFINITY_SIZE;
-pub use transaction::Batches;
+pub use transaction::{BATCH_BYTES, Batches, Start};

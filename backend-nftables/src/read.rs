@@ -2,73 +2,202 @@
 
 use std::collections::BTreeMap;
 
-use svc_core::Ruleset;
+use svc_core::{IpFamily, Ruleset};
 
 use crate::error::ReadError;
 use crate::key::{ChainBody, ChainId, ElementValue, Key, SetId, Value};
 use crate::netlink::{Socket, TableId};
-use crate::rule::{Bytes, Element, ElementKind, Rule};
-use crate::skeleton::source_comment;
+use crate::registers::Registers;
+use crate::rule::{Bytes, Chain, Element, ElementKind, Family, Rule, Set};
+use crate::schema;
+use crate::skeleton::{self, source_rule};
 use crate::transaction::{is_interval, predecessor};
 
-/// Reads a table: every object but the pins of clients, which rules write.
-///
-/// An empty ruleset means that there is no such table.
+/// What a table holds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Reading {
+    /// Every object but the pins of clients, which rules write; empty without a table, and if the
+    /// table is of no use.
+    pub(crate) ruleset: Ruleset<Key, Value>,
+    /// Whether there is a table that is of no use: one of its sets is defined otherwise than ours,
+    /// and that cannot be changed. It has to be replaced.
+    pub(crate) useless: bool,
+}
+
+/// The parts of a table, as the kernel tells them.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Parts {
+    /// Sets with their elements.
+    pub(crate) sets: Vec<(Set, Vec<Element>)>,
+    /// Chains without their rules.
+    pub(crate) chains: Vec<Chain>,
+    /// Rules, those of a chain in order.
+    pub(crate) rules: Vec<Rule>,
+}
+
+/// Reads a table.
 ///
 /// # Errors
 /// See [`ReadError`]; a ruleset that changes all the time cannot be read.
-pub(crate) fn read(socket: &mut Socket, table: &TableId) -> Result<Ruleset<Key, Value>, ReadError> {
-    let mut ruleset = Ruleset::new();
-    let Some(head) = socket.table(table)? else {
-        return Ok(ruleset);
-    };
-    ruleset.insert(Key::Table, Value::Table(Box::new(head.object)));
+pub(crate) fn read(socket: &mut Socket, table: &TableId) -> Result<Reading, ReadError> {
+    if socket.table(table)?.is_none() {
+        return Ok(Reading::nothing());
+    }
+    let mut parts = Parts::default();
     for held in socket.sets(table)? {
         let set = held.object;
-        let id = SetId::from_name(&set.name);
-        if id != SetId::Affinity {
-            let elements = socket.elements(table, &set.name)?;
-            ruleset.extend(ranges(&id, elements));
-        }
-        ruleset.insert(Key::Set(id), Value::Set(Box::new(set)));
-    }
-    let mut bodies = BTreeMap::new();
-    for held in socket.chains(table)? {
-        let chain = held.object;
-        let id = ChainId::from_name(&chain.name);
-        let body = ChainBody {
-            chain,
-            rules: Vec::new(),
+        let elements = match keeps_elements(&SetId::from_name(&set.name)) {
+            true => socket.elements(table, &set.name)?,
+            false => Vec::new(),
         };
-        bodies.insert(id, body);
+        parts.sets.push((set, elements));
     }
-    for held in socket.rules(table)? {
-        let rule = held.object;
-        let id = ChainId::from_name(&rule.chain);
-        if let Some(length) = source_length(&id, &rule) {
-            ruleset.insert(Key::SourceRule(length), Value::Rule(Box::new(rule)));
-        } else if let Some(body) = bodies.get_mut(&id) {
+    let chains = socket.chains(table)?.into_iter();
+    parts.chains = chains.map(|held| held.object).collect();
+    let rules = socket.rules(table)?.into_iter();
+    parts.rules = rules.map(|held| held.object).collect();
+    Ok(assemble(table, parts))
+}
+
+/// Makes a ruleset of the parts of a table.
+pub(crate) fn assemble(table: &TableId, parts: Parts) -> Reading {
+    let (family, regs) = match table.family {
+        Family::Ip6 => (IpFamily::V6, Registers::new(IpFamily::V6)),
+        Family::Ip | Family::Inet => (IpFamily::V4, Registers::new(IpFamily::V4)),
+    };
+    // A tree is built from a list much faster than object by object.
+    let mut objects = vec![(
+        Key::Table,
+        Value::Table(Box::new(skeleton::table(&table.name, regs))),
+    )];
+    for (set, elements) in parts.sets {
+        let id = SetId::from_name(&set.name);
+        let set = match schema::set(&id, family) {
+            None => set,
+            // A comment cannot be changed, and decides nothing.
+            Some(known) if known == known.like(&set) => known,
+            Some(_) => return Reading::useless(),
+        };
+        if keeps_elements(&id) {
+            objects.extend(ranges(&id, elements));
+        }
+        objects.push((Key::Set(id), Value::Set(Box::new(set))));
+    }
+    let (sources, rules) = split_firewall(regs, parts.rules);
+    objects.extend(sources);
+    let mut bodies = BTreeMap::new();
+    for chain in parts.chains {
+        let id = ChainId::from_name(&chain.name);
+        let rules = Vec::new();
+        bodies.insert(id, ChainBody { chain, rules });
+    }
+    for rule in rules {
+        if let Some(body) = bodies.get_mut(&ChainId::from_name(&rule.chain)) {
             body.rules.push(rule);
         }
     }
-    ruleset.extend(bodies.into_iter().map(|(id, body)| {
-        let key = match body.chain.base {
-            Some(_) => Key::BaseChain(id),
-            None => Key::Chain(id),
-        };
-        (key, Value::Chain(Box::new(body)))
-    }));
-    Ok(ruleset)
+    objects.extend(
+        bodies
+            .into_iter()
+            .map(|(id, body)| (chain_key(id, &body.chain), Value::Chain(Box::new(body)))),
+    );
+    Reading {
+        ruleset: objects.into_iter().collect(),
+        useless: false,
+    }
+}
+
+/// A hook's chain that lost its hook is still the same object.
+fn chain_key(id: ChainId, chain: &Chain) -> Key {
+    let hooked = match id {
+        ChainId::Prerouting | ChainId::Output | ChainId::Postrouting => true,
+        ChainId::Foreign(_) => chain.base.is_some(),
+        ChainId::Reject
+        | ChainId::Firewall
+        | ChainId::Masquerade(_)
+        | ChainId::Affinity(_)
+        | ChainId::LocalAffinity(_)
+        | ChainId::Services
+        | ChainId::OutsideLocal
+        | ChainId::FromOutside
+        | ChainId::FromNode => false,
+    };
+    match hooked {
+        true => Key::BaseChain(id),
+        false => Key::Chain(id),
+    }
+}
+
+impl Reading {
+    pub(crate) fn nothing() -> Self {
+        Self {
+            ruleset: Ruleset::new(),
+            useless: false,
+        }
+    }
+
+    fn useless() -> Self {
+        Self {
+            ruleset: Ruleset::new(),
+            useless: true,
+        }
+    }
+}
+
+impl Set {
+    /// The set with name and comment of this one.
+    fn like(&self, other: &Self) -> Self {
+        Self {
+            name: self.name.clone(),
+            comment: self.comment.clone(),
+            ..other.clone()
+        }
+    }
+}
+
+/// Whether the elements of a set are objects: pins come and go by themselves, and what others keep in
+/// our table goes with its set.
+fn keeps_elements(id: &SetId) -> bool {
+    !matches!(id, SetId::Affinity | SetId::Foreign(_))
+}
+
+/// Takes the rules that let sources in out of the rules of all chains.
+///
+/// If there is any other rule in their chain, they are no objects of their own: the chain is then
+/// emptied and filled again, and they with it.
+fn split_firewall(regs: Registers, rules: Vec<Rule>) -> (Vec<(Key, Value)>, Vec<Rule>) {
+    let firewall = ChainId::Firewall.name();
+    let mut sources = BTreeMap::new();
+    let mut others = Vec::with_capacity(rules.len());
+    let mut own = Vec::new();
+    for rule in rules {
+        if rule.chain != firewall {
+            others.push(rule);
+            continue;
+        }
+        match source_length(regs, &rule) {
+            Some(length) if own.is_empty() && !sources.contains_key(&length) => {
+                sources.insert(length, rule);
+            }
+            Some(_) | None => own.push(rule),
+        }
+    }
+    let ours = skeleton::firewall_body().rules == own;
+    others.extend(own);
+    if !ours {
+        sources.clear();
+    }
+    let sources = sources.into_iter();
+    let sources =
+        sources.map(|(length, rule)| (Key::SourceRule(length), Value::Rule(Box::new(rule))));
+    (sources.collect(), others)
 }
 
 /// The prefix length of a rule that lets sources in, if it is one.
-fn source_length(chain: &ChainId, rule: &Rule) -> Option<u8> {
-    if *chain != ChainId::Firewall {
-        return None;
-    }
+fn source_length(regs: Registers, rule: &Rule) -> Option<u8> {
     let comment = rule.comment.as_ref()?.as_str();
     let length = comment.rsplit_once('/')?.1.parse().ok()?;
-    (source_comment(length) == comment).then_some(length)
+    (source_rule(regs, length) == *rule).then_some(length)
 }
 
 /// Makes ranges of the two elements by which the kernel tells each range of one field.
@@ -85,6 +214,7 @@ fn ranges(id: &SetId, elements: Vec<Element>) -> Vec<(Key, Value)> {
     }
     ends.sort_unstable();
     let element = |element: Element| {
+        let ranged = one_field && element.kind() != ElementKind::CatchAll;
         let mut value = ElementValue {
             data: element.data.clone(),
             rare: None,
@@ -94,7 +224,7 @@ fn ranges(id: &SetId, elements: Vec<Element>) -> Vec<(Key, Value)> {
         }
         let end = match element.key_end() {
             Some(end) => Some(end.clone()),
-            None if one_field => Some(last_of(&element.key, &ends)),
+            None if ranged => Some(last_of(&element.key, &ends)),
             None => None,
         };
         if let Some(end) = end {

@@ -51,11 +51,6 @@ impl Registers {
         Self { family, width }
     }
 
-    /// Number of registers that hold an address.
-    pub(crate) fn width(self) -> u8 {
-        self.width
-    }
-
     /// The register `index` places above the address. Rules use at most 13 registers.
     fn above(self, index: u8) -> Register {
         Register::new(self.width + index).unwrap_or(Register::R15)

@@ -3,20 +3,21 @@
 use std::net::IpAddr;
 
 use svc_core::{
-    Fragment, Frontend, FrontendAddress, FrontendKind, Name, NamespacedName, NodePlan, RefusedAt,
-    Render, Route, Ruleset, Scope, ServicePortName, ServicePortPlan, SourceRanges,
+    Fragment, Frontend, FrontendAddress, FrontendKind, NodePlan, Protocol, RefusedAt, Render,
+    Route, Ruleset, Scope, ServicePortName, ServicePortPlan, SourceRanges,
 };
 
-use crate::bytes::{address, host, joined, port, protocol};
+use crate::bytes::{address, joined, port, protocol, words};
 use crate::key::{ElementValue, Key, SetId, Value};
 use crate::policy;
-use crate::pools::Pools;
+use crate::pools::{PoolNumber, Pools};
 use crate::registers::Registers;
 use crate::rule::{Bytes, Data, TableName};
 use crate::schema;
 use crate::skeleton::{
-    COUNTS, DROP_POOL, PLAIN, REJECT_POOL, STICKY, affinity_chains, skeleton, slots, source_rule,
+    COUNTS, PLAIN, STICKY, affinity_chains, affinity_seconds, skeleton, slots, source_rule,
 };
+use crate::slots::Slots;
 
 /// Says a plan as maps of one nf_tables table.
 #[derive(Clone, Debug)]
@@ -24,6 +25,7 @@ pub struct Renderer {
     table: TableName,
     regs: Registers,
     pools: Pools,
+    slots: Slots,
 }
 
 /// More endpoints than this take no part: a slot number has 16 bits.
@@ -36,6 +38,7 @@ impl Renderer {
             table: table.into(),
             regs: Registers::new(family),
             pools: Pools::default(),
+            slots: Slots::default(),
         }
     }
 }
@@ -54,14 +57,17 @@ impl Render for Renderer {
         name: &ServicePortName,
         plan: &ServicePortPlan,
     ) -> Fragment<Key, Value> {
+        let number = self
+            .pools
+            .number(name, frontend_keys(node, name.protocol, plan));
         let port = Port {
             regs: self.regs,
             node,
             name,
             plan,
-            number: self.pools.number(name),
+            number,
         };
-        port.fragment()
+        port.fragment(&mut self.slots)
     }
 
     fn is_shared(key: &Key) -> bool {
@@ -107,22 +113,22 @@ impl Render for Renderer {
 
     fn learn(&mut self, held: &Ruleset<Key, Value>) {
         let from = Key::Element(SetId::LocalFrontends, Bytes::default());
-        for (key, value) in held.range(from..) {
-            let (
-                Key::Element(SetId::LocalFrontends | SetId::Frontends, key),
-                Value::Element(value),
-            ) = (key, value)
-            else {
-                continue;
+        let numbers = held.range(from..).filter_map(|(key, value)| {
+            let Key::Element(SetId::LocalFrontends | SetId::Frontends, key) = key else {
+                return None;
             };
-            if let Some((name, number)) = read_frontend(self.regs, key, value) {
-                self.pools.learn(name, number);
-            }
-        }
+            Some((key.clone(), pool_of(value)?.owner()?.0))
+        });
+        self.pools.learn(numbers);
+        self.slots.learn(self.regs.family, held);
     }
 
     fn forget(&mut self, name: &ServicePortName) {
-        self.pools.forget(name);
+        if let Some(number) = self.pools.forget(name) {
+            for scope in [Scope::Cluster, Scope::Local] {
+                self.slots.forget(PoolNumber::of(number, scope));
+            }
+        }
     }
 }
 
@@ -136,11 +142,22 @@ struct Port<'a> {
 }
 
 impl Port<'_> {
-    fn fragment(&self) -> Fragment<Key, Value> {
+    fn fragment(&self, slots: &mut Slots) -> Fragment<Key, Value> {
         let endpoints = self.plan.cluster.len() + self.plan.local.len();
         let mut objects = Vec::with_capacity(8 + 2 * endpoints);
+        let comment = self.name.to_string();
+        for frontend in &self.plan.frontends {
+            self.frontend(frontend, &comment, &mut objects);
+        }
+        // A pool without a front end would be nobody's after a restart.
         for scope in [Scope::Cluster, Scope::Local] {
-            self.pool(scope, &mut objects);
+            let pool = PoolNumber::of(self.number, scope);
+            if objects
+                .iter()
+                .any(|(_, value)| pool_of(value) == Some(pool))
+            {
+                self.pool(scope, slots, &mut objects);
+            }
         }
         for endpoint in self.plan.reachable() {
             if self.plan.masquerades_hairpin(endpoint) {
@@ -150,36 +167,24 @@ impl Port<'_> {
                 objects.push(present(SetId::Hairpin, key));
             }
         }
-        let comment = self.name.to_string();
-        for frontend in &self.plan.frontends {
-            self.frontend(frontend, &comment, &mut objects);
-        }
         // Two node ports, or two load-balancer addresses, may need the same shared object.
         objects.sort_unstable_by(|a, b| a.0.cmp(&b.0));
         objects.dedup_by(|a, b| a.0 == b.0);
         objects
     }
 
-    /// The pool of a list: a front end with a route to it finds its endpoints there.
-    fn pool(&self, scope: Scope, objects: &mut Fragment<Key, Value>) {
+    /// The pool of a list that a front end leads to.
+    fn pool(&self, scope: Scope, orders: &mut Slots, objects: &mut Fragment<Key, Value>) {
         let endpoints = self.plan.endpoints(scope);
         let endpoints = endpoints.get(..MAX_ENDPOINTS).unwrap_or(endpoints);
-        let used = self.plan.frontends.iter().any(|frontend| {
-            let routes = &frontend.routes;
-            let leads = |route: &Route| matches!(route, Route::Forward { to, .. } if *to == scope);
-            leads(&routes.pod) || leads(&routes.external)
-        });
-        if endpoints.is_empty() || !used {
-            return;
-        }
-        let pool = pool_number(self.number, scope);
-        let number = pool.to_ne_bytes();
+        let pool = PoolNumber::of(self.number, scope);
+        let number = pool.bytes();
         let class = match self.plan.affinity {
-            Some(affinity) => STICKY.saturating_add(affinity.timeout_seconds),
+            Some(affinity) => STICKY + affinity_seconds(affinity),
             None => PLAIN,
         };
         let count = u16::try_from(endpoints.len()).unwrap_or(u16::MAX);
-        for (slot, endpoint) in (0u16..).zip(endpoints) {
+        for (slot, endpoint) in (0u16..).zip(orders.order(pool, endpoints)) {
             let ip = address(endpoint.ip);
             let at = port(endpoint.port);
             let key = joined(&[&number, &port(slot)]);
@@ -193,12 +198,16 @@ impl Port<'_> {
             }
         }
         let data = joined(&[&[0; 4], &class.to_ne_bytes(), &port(count)]);
-        objects.push(element(SetId::Pools, host(pool), ElementValue::data(data)));
+        objects.push(element(
+            SetId::Pools,
+            number.into(),
+            ElementValue::data(data),
+        ));
         if count > COUNTS {
             objects.extend(slots(count));
         }
         if let Some(affinity) = self.plan.affinity {
-            objects.extend(affinity_chains(self.regs, affinity.timeout_seconds));
+            objects.extend(affinity_chains(self.regs, affinity_seconds(affinity)));
         }
     }
 
@@ -249,14 +258,12 @@ impl Port<'_> {
         comment: &str,
         objects: &mut Fragment<Key, Value>,
     ) {
-        let (ip, protocol) = (address(ip), protocol(self.name.protocol));
-        let at = port(frontend.at.port());
-        let key = joined(&[&ip, &protocol, &at]);
+        let key = frontend_key(ip, self.name.protocol, frontend.at.port());
         let (inner, outer) = (
             self.leads_to(inner),
             self.leads_to(&frontend.routes.external),
         );
-        let row = |pool: u32| {
+        let row = |pool: PoolNumber| {
             let policy = u32::from(policy::of(&frontend.routes));
             let kind = match frontend.kind {
                 FrontendKind::ClusterIp => 1u32,
@@ -264,8 +271,7 @@ impl Port<'_> {
                 | FrontendKind::ExternalIp
                 | FrontendKind::NodePort => 2,
             };
-            let words = [kind, policy, pool].map(u32::to_ne_bytes);
-            let data = joined(&[&words[0], &words[1], &words[2]]);
+            let data = words(&[kind.to_ne_bytes(), policy.to_ne_bytes(), pool.bytes()]);
             ElementValue::data(data).with_comment(comment)
         };
         if inner != outer {
@@ -276,7 +282,7 @@ impl Port<'_> {
             for range in ranges {
                 let length = range.prefix_len();
                 let source = address(range.network());
-                let key = joined(&[&ip, &protocol, &at, &source]);
+                let key = joined(&[&key, &source]);
                 objects.push(present(SetId::Sources(length), key));
                 let set = schema::set(&SetId::Sources(length), self.regs.family);
                 let set =
@@ -290,21 +296,13 @@ impl Port<'_> {
     }
 
     /// The pool that a route leads to.
-    fn leads_to(&self, route: &Route) -> u32 {
+    fn leads_to(&self, route: &Route) -> PoolNumber {
         match route {
-            Route::Reject => REJECT_POOL,
-            Route::Drop => DROP_POOL,
-            Route::Forward { to, .. } if self.plan.endpoints(*to).is_empty() => REJECT_POOL,
-            Route::Forward { to, .. } => pool_number(self.number, *to),
+            Route::Reject => PoolNumber::REJECT,
+            Route::Drop => PoolNumber::DROP,
+            Route::Forward { to, .. } if self.plan.endpoints(*to).is_empty() => PoolNumber::REJECT,
+            Route::Forward { to, .. } => PoolNumber::of(self.number, *to),
         }
-    }
-}
-
-/// The pool of a list of the service port that has this number.
-fn pool_number(number: u32, scope: Scope) -> u32 {
-    match scope {
-        Scope::Cluster => 2 * number,
-        Scope::Local => 2 * number + 1,
     }
 }
 
@@ -316,28 +314,36 @@ fn present(set: SetId, key: Bytes) -> (Key, Value) {
     element(set, key, ElementValue::present())
 }
 
-/// The service port and the number that an element of a front end tells.
-fn read_frontend(
-    regs: Registers,
-    key: &Bytes,
-    value: &ElementValue,
-) -> Option<(ServicePortName, u32)> {
-    let Some(Data::Value(data)) = &value.data else {
+/// The keys of the front ends of a service port.
+fn frontend_keys(
+    node: &NodePlan,
+    protocol: Protocol,
+    plan: &ServicePortPlan,
+) -> impl Iterator<Item = Bytes> {
+    plan.frontends.iter().flat_map(move |frontend| {
+        let (ip, ips) = match &frontend.at {
+            FrontendAddress::Ip(at) => (Some(at.ip()), &[][..]),
+            FrontendAddress::NodePort(_) => (None, &node.node_ports.addresses[..]),
+        };
+        let port = frontend.at.port();
+        let ips = ip.into_iter().chain(ips.iter().copied());
+        ips.map(move |ip| frontend_key(ip, protocol, port))
+    })
+}
+
+fn frontend_key(ip: IpAddr, transport: Protocol, number: u16) -> Bytes {
+    joined(&[&address(ip), &protocol(transport), &port(number)])
+}
+
+/// The pool that a front end leads to.
+fn pool_of(value: &Value) -> Option<PoolNumber> {
+    let Value::Element(ElementValue {
+        data: Some(Data::Value(data)),
+        ..
+    }) = value
+    else {
         return None;
     };
-    let pool = u32::from_ne_bytes(data.get(8..12)?.try_into().ok()?);
-    let width = 4 * usize::from(regs.width());
-    let number = *key.get(width)?;
-    let protocol = svc_core::Protocol::ALL
-        .into_iter()
-        .find(|p| p.number() == number)?;
-    let comment = value.comment()?.as_str();
-    let (namespace, rest) = comment.split_once('/')?;
-    let (name, port) = rest.split_once(':').unwrap_or((rest, ""));
-    let name = ServicePortName {
-        service: NamespacedName::new(namespace, name),
-        port: Name::from(port),
-        protocol,
-    };
-    (pool > DROP_POOL).then_some((name, pool / 2))
+    let pool = data.get(8..12)?.try_into().ok()?;
+    Some(PoolNumber::from_bytes(pool))
 }

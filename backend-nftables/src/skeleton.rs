@@ -1,10 +1,11 @@
 //! The objects that exist once: table, sets, chains, and what the node decides.
 
-use svc_core::{IpNet, LocalDetector, NodePlan, Ruleset, Unserved};
+use svc_core::{ClientIpAffinity, IpNet, LocalDetector, NodePlan, Ruleset, Unserved};
 
 use crate::bytes::{address, host, interval, port, words};
 use crate::key::{ChainBody, ChainId, ElementValue, Key, SetId, Value};
 use crate::policy;
+use crate::pools::PoolNumber;
 use crate::registers::{Registers, compare, goto, load, lookup, meta, verdict};
 use crate::rule::{
     BaseChain, Bytes, Chain, ChainType, CmpOp, CtKey, DynsetOp, Expr, Found, Hook, MetaKey,
@@ -12,32 +13,25 @@ use crate::rule::{
 };
 use crate::schema;
 
-/// Pool of front ends that refuse.
-pub(crate) const REJECT_POOL: u32 = 0;
-/// Pool of front ends that drop.
-pub(crate) const DROP_POOL: u32 = 1;
 /// Class of pools with endpoints and without affinity.
 pub(crate) const PLAIN: u32 = 0;
-/// Class of [`REJECT_POOL`].
+/// Class of [`PoolNumber::REJECT`].
 pub(crate) const REJECT: u32 = 1;
-/// Class of [`DROP_POOL`].
+/// Class of [`PoolNumber::DROP`].
 pub(crate) const DROP: u32 = 2;
 /// Classes of pools with affinity start here: the class is this plus the timeout in seconds.
 pub(crate) const STICKY: u32 = 16;
 /// Endpoint counts whose rows of `slots` always exist.
 pub(crate) const COUNTS: u16 = 64;
+/// Longest affinity timeout, seconds; the API server allows a day.
+const MAX_AFFINITY: u32 = 1 << 30;
 /// The default timeout of ClientIP affinity, whose chains always exist.
 const DEFAULT_AFFINITY: u32 = 10_800;
 
 /// Everything that exists whatever Services there are.
 pub(crate) fn skeleton(table: &TableName, regs: Registers, node: &NodePlan) -> Ruleset<Key, Value> {
     let mut rules = Ruleset::new();
-    let head = Table {
-        family: regs.table_family(),
-        name: table.clone(),
-        comment: Some("Kubernetes Services; see the maps frontends, pools and endpoints".into()),
-    };
-    rules.insert(Key::Table, Value::Table(Box::new(head)));
+    rules.insert(Key::Table, Value::Table(Box::new(self::table(table, regs))));
     for id in SetId::FIXED.into_iter().chain([SetId::ClusterIps]) {
         rules.extend(
             schema::set(&id, regs.family).map(|set| (Key::Set(id), Value::Set(Box::new(set)))),
@@ -54,6 +48,20 @@ pub(crate) fn skeleton(table: &TableName, regs: Registers, node: &NodePlan) -> R
     rules.extend((1..=COUNTS).flat_map(slots));
     rules.extend(elements(node));
     rules
+}
+
+/// The table itself.
+pub(crate) fn table(name: &TableName, regs: Registers) -> Table {
+    Table {
+        family: regs.table_family(),
+        name: name.clone(),
+        comment: Some("Kubernetes Services; see the maps frontends, pools and endpoints".into()),
+    }
+}
+
+/// Chain `firewall` without the rules that let sources in.
+pub(crate) fn firewall_body() -> ChainBody {
+    chain(ChainId::Firewall, [vec![verdict(Verdict::Drop)]]).1
 }
 
 /// The rows of `slots` for an endpoint count: equal shares of the random range.
@@ -79,6 +87,11 @@ pub(crate) fn slots(count: u16) -> impl Iterator<Item = (Key, Value)> {
     })
 }
 
+/// The affinity timeout that stands for one, seconds.
+pub(crate) fn affinity_seconds(affinity: ClientIpAffinity) -> u32 {
+    affinity.timeout_seconds.clamp(1, MAX_AFFINITY)
+}
+
 /// Chains and classes of one affinity timeout.
 pub(crate) fn affinity_chains(regs: Registers, seconds: u32) -> Vec<(Key, Value)> {
     let pairs = [
@@ -91,9 +104,11 @@ pub(crate) fn affinity_chains(regs: Registers, seconds: u32) -> Vec<(Key, Value)
     ];
     let mut objects = Vec::new();
     for (frontends, classes, id) in pairs {
-        let class = STICKY.saturating_add(seconds);
         let element = ElementValue::data(Verdict::Goto(id.name()));
-        objects.push((Key::Element(classes, host(class)), Value::Element(element)));
+        objects.push((
+            Key::Element(classes, host(STICKY + seconds)),
+            Value::Element(element),
+        ));
         let body = affinity_chain(regs, &id, &frontends, seconds);
         objects.push((Key::Chain(id), Value::Chain(Box::new(body))));
     }
@@ -123,9 +138,13 @@ fn elements(node: &NodePlan) -> Vec<(Key, Value)> {
             ElementValue::present(),
         ));
     }
-    for (pool, class) in [(REJECT_POOL, REJECT), (DROP_POOL, DROP)] {
+    for (pool, class) in [(PoolNumber::REJECT, REJECT), (PoolNumber::DROP, DROP)] {
         let data = words(&[[0; 4], class.to_ne_bytes(), port(0)]);
-        elements.push(element(SetId::Pools, host(pool), ElementValue::data(data)));
+        elements.push(element(
+            SetId::Pools,
+            pool.bytes().into(),
+            ElementValue::data(data),
+        ));
     }
     for classes in [SetId::Classes, SetId::LocalClasses] {
         let reject = ElementValue::data(Verdict::Goto(ChainId::Reject.name()));
@@ -146,7 +165,7 @@ fn elements(node: &NodePlan) -> Vec<(Key, Value)> {
 fn chains(regs: Registers, node: &NodePlan) -> Vec<(ChainId, ChainBody)> {
     let mut chains = vec![
         chain(ChainId::Reject, [vec![regs.reject()]]),
-        chain(ChainId::Firewall, [vec![verdict(Verdict::Drop)]]),
+        (ChainId::Firewall, firewall_body()),
         services(regs, node),
         outside_local(regs),
         from_outside(regs, node),
@@ -182,11 +201,16 @@ fn entry(
     hook: Hook,
     next: &ChainId,
 ) -> (ChainId, ChainBody) {
-    let addressed = |set| {
+    let addressed = |set, then| {
         let known = lookup(&set, Register::R0, Found::Continue);
-        vec![regs.destination(), known, goto(next)]
+        vec![regs.destination(), known, then]
     };
-    let mut rules = vec![addressed(SetId::ClusterIps), addressed(SetId::Addresses)];
+    // Packets to other front ends come back if there is none at the port: the address may still be
+    // inside the service range.
+    let mut rules = vec![
+        addressed(SetId::ClusterIps, goto(next)),
+        addressed(SetId::Addresses, verdict(Verdict::Jump(next.name()))),
+    ];
     let inside = lookup(&SetId::ServiceCidrs, Register::R0, Found::Continue);
     rules.extend(unserved(
         regs,
@@ -323,7 +347,7 @@ pub(crate) fn source_rule(regs: Registers, length: u8) -> Rule {
 }
 
 /// The comment by which [`source_rule`] is known.
-pub(crate) fn source_comment(length: u8) -> String {
+fn source_comment(length: u8) -> String {
     format!("sources /{length}")
 }
 
@@ -412,17 +436,28 @@ fn from_pod(regs: Registers, node: &NodePlan, test: Test) -> Option<Vec<Expr>> {
             let known = lookup(&SetId::PodCidrs, Register::R0, found);
             Some(vec![regs.source(), known])
         }
+        // No interface has such a name.
+        LocalDetector::Bridge(name) | LocalDetector::InterfacePrefix(name)
+            if name.len() >= IFNAMSIZ =>
+        {
+            None
+        }
+        LocalDetector::Bridge(name) if name.is_empty() => None,
         LocalDetector::Bridge(name) => {
             let mut padded = [0; IFNAMSIZ];
-            let name = name.as_bytes();
-            let len = name.len().min(IFNAMSIZ - 1);
-            padded[..len].copy_from_slice(&name[..len]);
+            padded[..name.len()].copy_from_slice(name.as_bytes());
             Some(interface(&padded))
         }
-        LocalDetector::InterfacePrefix(prefix) => {
-            let prefix = prefix.as_bytes();
-            Some(interface(&prefix[..prefix.len().min(IFNAMSIZ - 1)]))
+        // Every interface has a name; packets of the node have none.
+        LocalDetector::InterfacePrefix(prefix) if prefix.is_empty() => {
+            let any = match test {
+                Test::Holds => CmpOp::Ne,
+                Test::Fails => CmpOp::Eq,
+            };
+            let loaded = meta(MetaKey::Iifname, Register::R0);
+            Some(vec![loaded, compare(any, Register::R0, [0; 4])])
         }
+        LocalDetector::InterfacePrefix(prefix) => Some(interface(prefix.as_bytes())),
     }
 }
 

@@ -3,19 +3,23 @@
 //! What is new comes first, in the order of [`Key`]: an endpoint before the pool that counts it,
 //! a pool before the front end that leads to it. Then what changes. Then what goes, in the
 //! opposite order. A packet that looks in between finds the old way or the new one.
+//!
+//! Some things that go have to make room first: ranges, which may not overlap, and rules, as long
+//! as there are any that refer to what goes.
 
 use std::ops::Range;
 
 use svc_core::{Base, Edit, Transaction};
 
-use crate::key::{ChainBody, ElementValue, Key, SetId, Value};
+use crate::key::{ChainBody, ChainId, ElementValue, Key, SetId, Value};
 use crate::netlink::{Batch, Existing, Place, TableId};
+use crate::read::Reading;
 use crate::rule::{Bytes, Element, ElementKind, SetFlags, SetName};
 use crate::schema;
 
 /// Bytes of a batch from which on a new one is begun, where a transaction may be split: small
 /// batches load twice as fast as large ones, and nobody waits long for the kernel's lock.
-pub(crate) const BATCH_BYTES: usize = 72 * 1024;
+pub const BATCH_BYTES: usize = 72 * 1024;
 /// Bytes up to which a change of a ruleset in use is one batch.
 pub(crate) const ATOMIC_BYTES: usize = 4 * 1024 * 1024;
 
@@ -25,9 +29,30 @@ pub(crate) const ATOMIC_BYTES: usize = 4 * 1024 * 1024;
 #[derive(Debug)]
 pub struct Batches<'a> {
     table: TableId,
+    start: Start,
+    base: Base,
     operations: Vec<Operation<'a>>,
     /// Operations of each batch, in order.
     batches: Vec<Range<usize>>,
+}
+
+/// What a table is when its batches begin.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Start {
+    /// It is as the transaction says.
+    AsRead,
+    /// It is there, of no use, and removed first.
+    Useless,
+}
+
+impl Start {
+    /// What was read.
+    pub(crate) fn of(reading: &Reading) -> Self {
+        match reading.useless {
+            true => Self::Useless,
+            false => Self::AsRead,
+        }
+    }
 }
 
 /// One edit, or half of one, in its place.
@@ -38,36 +63,60 @@ struct Operation<'a> {
     act: Act,
 }
 
+/// What an operation does; operations are applied in this order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Act {
+    /// Empties a chain that goes.
+    Flush,
+    /// Removes a range, to make room for others.
+    RemoveRange,
     Add,
     Change,
+    /// Removes a set of somebody else: its verdicts may lead to chains that go.
+    RemoveForeign,
     Remove,
 }
 
 impl<'a> Batches<'a> {
     /// Orders the edits of a transaction.
-    pub fn new(table: TableId, transaction: &'a Transaction<Key, Value>) -> Self {
+    pub fn new(table: TableId, start: Start, transaction: &'a Transaction<Key, Value>) -> Self {
         let mut operations = Vec::with_capacity(transaction.edits().count());
         for (group, edits) in (0u32..).zip(&transaction.groups) {
-            operations.extend(edits.edits.iter().map(|edit| Operation {
-                group,
-                edit,
-                act: act(edit),
-            }));
+            for edit in &edits.edits {
+                let operation = |act| Operation { group, edit, act };
+                let gone = edit.after.is_none();
+                if gone && matches!(edit.key, Key::Chain(_) | Key::BaseChain(_)) {
+                    operations.push(operation(Act::Flush));
+                }
+                operations.push(operation(act(edit)));
+            }
         }
-        operations.sort_by(|a, b| {
-            let keys = a.edit.key.cmp(&b.edit.key);
-            a.act.cmp(&b.act).then(match a.act {
-                Act::Add | Act::Change => keys,
-                Act::Remove => keys.reverse(),
-            })
+        // Stable: what is of one kind stays in the order of the groups, which costs no look at keys.
+        operations.sort_by_key(|operation| {
+            let rank = operation.edit.key.rank();
+            let in_order = match operation.act {
+                Act::Flush | Act::RemoveRange | Act::Add | Act::Change => rank,
+                Act::RemoveForeign | Act::Remove => u32::MAX - rank,
+            };
+            (operation.act, in_order)
         });
-        let batches = split(&operations, transaction.base);
+        let base = transaction.base;
+        let limit = limit(&operations, start, base);
         Self {
             table,
+            start,
+            base,
+            batches: split(&operations, base, limit),
             operations,
-            batches,
+        }
+    }
+
+    /// The same in batches of about so many bytes: the order alone keeps a ruleset in use sane.
+    #[must_use]
+    pub fn in_batches_of(self, bytes: usize) -> Self {
+        Self {
+            batches: split(&self.operations, self.base, bytes),
+            ..self
         }
     }
 
@@ -81,49 +130,92 @@ impl<'a> Batches<'a> {
         self.batches.is_empty()
     }
 
-    /// Writes the batch of an index.
-    pub fn write(&self, index: usize, batch: &mut Batch) {
+    /// Writes the batch of an index, with the blame for refusals as exact as asked.
+    pub fn write(&self, index: usize, blame: Blame, batch: &mut Batch) {
         batch.clear();
         batch.set_table(self.table.clone());
+        if index == 0 && self.start == Start::Useless {
+            batch.delete_table(NO_GROUP);
+        }
         let operations = self
             .batches
             .get(index)
             .and_then(|range| self.operations.get(range.clone()));
         for operation in operations.unwrap_or_default() {
-            write(batch, operation);
+            let tag = match blame {
+                Blame::Group => operation.group,
+                Blame::Batch => NO_GROUP,
+            };
+            write(batch, tag, operation);
+        }
+    }
+
+    /// The quickest way to write the batch of an index that still allows exact blame later.
+    ///
+    /// Elements of one set and tag share a message, and the kernel spends more on a message than
+    /// on an element.
+    pub fn blame(&self, index: usize) -> Blame {
+        let operations = self.batches.get(index).map_or(0, Range::len);
+        match operations > MANY_OPERATIONS {
+            true => Blame::Batch,
+            false => Blame::Group,
         }
     }
 }
 
+/// What a refusal of the kernel names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Blame {
+    /// The group of edits.
+    Group,
+    /// Nothing but the batch, which is then to be written again to learn more.
+    Batch,
+}
+
+/// Operations from which on it pays to send a batch a second time if it is refused.
+const MANY_OPERATIONS: usize = 64;
+
+/// Tag of what belongs to no group.
+const NO_GROUP: u32 = u32::MAX;
+
 fn act(edit: &Edit<Key, Value>) -> Act {
-    match (&edit.before, &edit.after) {
-        (None, _) => Act::Add,
-        (Some(_), Some(_)) => Act::Change,
-        (Some(_), None) => Act::Remove,
+    match (&edit.before, &edit.after, &edit.key) {
+        (None, _, _) => Act::Add,
+        // Emptied before the rules come that are objects of their own.
+        (Some(_), Some(_), Key::Chain(ChainId::Firewall)) => Act::Add,
+        (Some(_), Some(_), _) => Act::Change,
+        (Some(_), None, Key::Element(set, _)) if has_ranges(set) => Act::RemoveRange,
+        (Some(_), None, Key::Set(SetId::Foreign(_))) => Act::RemoveForeign,
+        (Some(_), None, _) => Act::Remove,
     }
 }
 
+/// The bytes from which on a new batch is begun.
+///
 /// A ruleset that is not in use may come in any number of batches, as long as what makes it used
-/// comes last. One that is in use changes in one, unless that is too large: then the order alone
-/// keeps it sane.
-fn split(operations: &[Operation<'_>], base: Base) -> Vec<Range<usize>> {
-    let limit = match base {
-        Base::Empty => BATCH_BYTES,
-        Base::InUse => {
+/// comes last. One that is in use changes in one, unless that is too large.
+fn limit(operations: &[Operation<'_>], start: Start, base: Base) -> usize {
+    match (base, start) {
+        (Base::Empty, Start::AsRead) => BATCH_BYTES,
+        (Base::InUse, _) | (Base::Empty, Start::Useless) => {
             let bytes: usize = operations.iter().map(bytes).sum();
             match bytes <= ATOMIC_BYTES {
                 true => usize::MAX,
                 false => BATCH_BYTES,
             }
         }
-    };
+    }
+}
+
+fn split(operations: &[Operation<'_>], base: Base, limit: usize) -> Vec<Range<usize>> {
     let mut batches = Vec::new();
     let (mut start, mut size) = (0, 0);
     for (index, operation) in operations.iter().enumerate() {
         // The hooks: whatever came before is complete when they appear.
-        let switch = base == Base::Empty && matches!(operation.edit.key, Key::BaseChain(_));
-        let first_hook = switch && index > 0 && !is_hook(operations.get(index - 1));
-        if (size >= limit && !switch) || first_hook {
+        let hooks = base == Base::Empty && matches!(operation.edit.key, Key::BaseChain(_));
+        let first_hook =
+            hooks && limit < usize::MAX && index > 0 && !is_hook(operations.get(index - 1));
+        if (size >= limit && !hooks) || first_hook {
             batches.push(start..index);
             (start, size) = (index, 0);
         }
@@ -139,14 +231,21 @@ fn is_hook(operation: Option<&Operation<'_>>) -> bool {
 
 /// About the bytes of an operation.
 fn bytes(operation: &Operation<'_>) -> usize {
-    match operation.act {
+    let rules = match &operation.edit.after {
+        Some(Value::Chain(body)) => body.rules.len(),
+        Some(Value::Rule(_)) => 1,
+        Some(Value::Table(_) | Value::Set(_) | Value::Element(_)) | None => 0,
+    };
+    let object = match operation.act {
         Act::Change => 160,
-        Act::Add | Act::Remove => 80,
-    }
+        Act::Add => 100,
+        Act::Flush | Act::RemoveRange | Act::RemoveForeign | Act::Remove => 80,
+    };
+    object + 700 * rules
 }
 
-fn write(batch: &mut Batch, operation: &Operation<'_>) {
-    let (tag, edit) = (operation.group, operation.edit);
+fn write(batch: &mut Batch, tag: u32, operation: &Operation<'_>) {
+    let edit = operation.edit;
     match &edit.key {
         Key::Element(set, key) => {
             let name = set.name();
@@ -174,13 +273,18 @@ fn write(batch: &mut Batch, operation: &Operation<'_>) {
                 batch.add_rule(tag, rule, Place::First);
             }
         }
+        Key::Chain(id) | Key::BaseChain(id) if operation.act == Act::Flush => {
+            batch.flush_chain(tag, &id.name());
+        }
         Key::Chain(id) | Key::BaseChain(id) => {
             if let Some(Value::Chain(before)) = &edit.before {
-                batch.flush_chain(tag, &id.name());
                 let rehook = match &edit.after {
                     Some(Value::Chain(after)) => after.chain != before.chain,
                     Some(_) | None => true,
                 };
+                if edit.after.is_some() {
+                    batch.flush_chain(tag, &id.name());
+                }
                 if rehook {
                     batch.delete_chain(tag, &id.name());
                 }
@@ -215,6 +319,9 @@ fn write_element(
     let mut element = Element::new(key.clone());
     element.data.clone_from(&value.data);
     let element = element.with_comment(value.comment().cloned());
+    if key.is_empty() {
+        return put(element.with_kind(ElementKind::CatchAll));
+    }
     match value.key_end() {
         None => put(element),
         Some(end) if is_concatenated(set) => put(element.with_key_end(end.clone())),
@@ -258,6 +365,11 @@ pub(crate) fn predecessor(key: &Bytes) -> Option<Bytes> {
         }
     }
     None
+}
+
+/// Whether the elements of a set are ranges.
+fn has_ranges(set: &SetId) -> bool {
+    is_interval(set) || *set == SetId::Slots
 }
 
 /// Whether a set holds ranges of one field.

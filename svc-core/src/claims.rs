@@ -4,13 +4,16 @@
 //! load balancer wrote into a Service; then the older Service wins, then the smaller name. The
 //! others are told. When the owner lets go, the next one takes over.
 
-use alloc::collections::BTreeMap;
+use alloc::boxed::Box;
+use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
 use core::net::IpAddr;
 
+use crate::config::ProxyConfig;
 use crate::name::NamespacedName;
 use crate::net::{IpFamily, Protocol};
-use crate::object::{IpMode, Service};
+use crate::node_plan::NodePlan;
+use crate::object::{IpMode, Service, ServicePort};
 use crate::plan::FrontendKind;
 use crate::state::ServiceId;
 
@@ -23,13 +26,66 @@ pub(crate) enum ClaimKey {
     NodePort(IpFamily, Protocol, u16),
 }
 
+impl ClaimKey {
+    pub(crate) fn family(&self) -> IpFamily {
+        match self {
+            Self::Ip(ip, _, _) => IpFamily::of(*ip),
+            Self::NodePort(family, _, _) => *family,
+        }
+    }
+}
+
 /// One wish of one service port.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Wish {
-    pub(crate) key: ClaimKey,
-    pub(crate) kind: FrontendKind,
     /// Index in `spec.ports`.
     pub(crate) port: usize,
+    pub(crate) key: ClaimKey,
+    pub(crate) kind: FrontendKind,
+}
+
+/// What one Service wants.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Wishes {
+    /// Each key once, sorted by port and key.
+    pub(crate) own: Vec<Wish>,
+    /// What an earlier port of the same Service has already.
+    pub(crate) repeated: Vec<Repeated>,
+}
+
+/// A port that asks for what an earlier port of its Service has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Repeated {
+    /// Index in `spec.ports`.
+    pub(crate) port: usize,
+    /// Index of the earlier port.
+    pub(crate) first: usize,
+    /// The wish, or `None` when name and protocol are repeated: the port is not planned at all.
+    pub(crate) wish: Option<Wish>,
+}
+
+/// A wish that was granted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Owned {
+    pub(crate) wish: Wish,
+    /// Of a node port: node addresses at which an ip:port front end goes before it (B-116, B-117).
+    pub(crate) shadowed: Box<[IpAddr]>,
+}
+
+/// Whether external IPs are served (B-019).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum ExternalIps {
+    Served,
+    Ignored,
+}
+
+impl ExternalIps {
+    pub(crate) fn of(config: &ProxyConfig) -> Self {
+        match config.feature_gates.get("AllowServiceExternalIPs") {
+            Some(false) => Self::Ignored,
+            Some(true) | None => Self::Served,
+        }
+    }
 }
 
 /// A Service that wants a key; the order is that of precedence.
@@ -73,27 +129,26 @@ pub(crate) struct Claims {
 #[derive(Clone, Debug)]
 enum Claimants {
     One(Claimant),
-    Several(Vec<Claimant>),
-}
-
-impl Claimants {
-    fn as_slice(&self) -> &[Claimant] {
-        match self {
-            Self::One(claimant) => core::slice::from_ref(claimant),
-            Self::Several(claimants) => claimants,
-        }
-    }
+    Several(BTreeSet<Claimant>),
 }
 
 impl Claims {
     /// The owner of a key.
     pub(crate) fn owner(&self, key: &ClaimKey) -> Option<&Claimant> {
-        self.claimants.get(key).and_then(|c| c.as_slice().first())
+        match self.claimants.get(key)? {
+            Claimants::One(claimant) => Some(claimant),
+            Claimants::Several(claimants) => claimants.first(),
+        }
     }
 
     /// Every Service that wants a key.
-    pub(crate) fn all(&self, key: &ClaimKey) -> &[Claimant] {
-        self.claimants.get(key).map_or(&[], Claimants::as_slice)
+    pub(crate) fn all(&self, key: &ClaimKey) -> impl Iterator<Item = &Claimant> {
+        let (one, several) = match self.claimants.get(key) {
+            None => (None, None),
+            Some(Claimants::One(claimant)) => (Some(claimant), None),
+            Some(Claimants::Several(claimants)) => (None, Some(claimants)),
+        };
+        one.into_iter().chain(several.into_iter().flatten())
     }
 
     pub(crate) fn insert(&mut self, key: ClaimKey, claimant: Claimant) {
@@ -101,31 +156,65 @@ impl Claims {
             self.claimants.insert(key, Claimants::One(claimant));
             return;
         };
-        let mut all = held.as_slice().to_vec();
-        if let Err(at) = all.binary_search(&claimant) {
-            all.insert(at, claimant);
+        match held {
+            Claimants::One(first) => {
+                *held = Claimants::Several(BTreeSet::from([first.clone(), claimant]));
+            }
+            Claimants::Several(all) => {
+                all.insert(claimant);
+            }
         }
-        *held = Claimants::Several(all);
     }
 
-    pub(crate) fn remove(&mut self, key: &ClaimKey, id: ServiceId) {
-        let Some(held) = self.claimants.get_mut(key) else {
-            return;
-        };
-        let mut rest: Vec<_> = held
-            .as_slice()
-            .iter()
-            .filter(|c| c.id != id)
-            .cloned()
-            .collect();
-        match (rest.len(), rest.pop()) {
-            (1, Some(last)) => *held = Claimants::One(last),
-            (_, Some(last)) => {
-                rest.push(last);
-                *held = Claimants::Several(rest);
+    pub(crate) fn remove(&mut self, key: &ClaimKey, claimant: &Claimant) {
+        let left = match self.claimants.get_mut(key) {
+            None => return,
+            Some(Claimants::One(held)) if held == claimant => None,
+            Some(Claimants::One(_)) => return,
+            Some(Claimants::Several(all)) => {
+                all.remove(claimant);
+                if all.len() > 1 {
+                    return;
+                }
+                all.pop_first()
             }
-            (_, None) => {
-                self.claimants.remove(key);
+        };
+        match left {
+            Some(last) => self.claimants.insert(*key, Claimants::One(last)),
+            None => self.claimants.remove(key),
+        };
+    }
+
+    /// The wishes that are granted, in their order; `node` is the node in the family of a wish.
+    pub(crate) fn grant<'a>(
+        &self,
+        wishes: &[Wish],
+        id: ServiceId,
+        node: impl Fn(IpFamily) -> Option<&'a NodePlan>,
+    ) -> Vec<Owned> {
+        let mut granted = Vec::with_capacity(wishes.len());
+        for wish in wishes {
+            let Some(node) = node(wish.key.family()) else {
+                continue;
+            };
+            if self.owner(&wish.key).is_some_and(|owner| owner.id == id) {
+                let shadowed = self.shadowed(node, &wish.key);
+                granted.push(Owned {
+                    wish: *wish,
+                    shadowed,
+                });
+            }
+        }
+        granted
+    }
+
+    fn shadowed(&self, node: &NodePlan, key: &ClaimKey) -> Box<[IpAddr]> {
+        match key {
+            ClaimKey::Ip(..) => Box::default(),
+            ClaimKey::NodePort(_, protocol, port) => {
+                let taken =
+                    |ip: &&IpAddr| self.owner(&ClaimKey::Ip(**ip, *protocol, *port)).is_some();
+                node.addresses.iter().filter(taken).copied().collect()
             }
         }
     }
@@ -133,48 +222,95 @@ impl Claims {
 
 /// What a Service wants, each key once: the first port that asks for it, and of the kinds of one
 /// address ClusterIP before load balancer before external IP (B-021).
-pub(crate) fn wishes(service: &Service) -> Vec<Wish> {
-    let mut wishes = Vec::new();
+pub(crate) fn wishes(service: &Service, external: ExternalIps) -> Wishes {
+    let mut wishes = Wishes::default();
     if !service.proxied() {
         return wishes;
     }
+    let mut names = BTreeMap::new();
     for (index, port) in service.ports.iter().enumerate() {
-        // An invalid second port of the same name and protocol is not planned, so it owns nothing.
-        let earlier = service.ports.iter().take(index);
-        if earlier
-            .into_iter()
-            .any(|p| p.name == port.name && p.protocol == port.protocol)
-        {
-            continue;
-        }
-        let mut wish = |key, kind| {
-            wishes.push(Wish {
-                key,
-                kind,
-                port: index,
-            })
+        // A second port of the same name and protocol is not planned, so it owns nothing.
+        let first: usize = match service.ports.len() {
+            1 => index,
+            _ => *names.entry((&port.name, port.protocol)).or_insert(index),
         };
-        for family in IpFamily::ALL {
-            let Some(cluster_ip) = service.cluster_ip(family) else {
-                continue;
-            };
-            let at = |ip| ClaimKey::Ip(ip, port.protocol, port.port);
-            wish(at(cluster_ip), FrontendKind::ClusterIp);
-            for ip in load_balancer_ips(service, family) {
-                wish(at(ip), FrontendKind::LoadBalancerIp);
-            }
-            for ip in external_ips(service, family) {
-                wish(at(ip), FrontendKind::ExternalIp);
-            }
-            if let Some(node_port) = port.node_port {
-                let key = ClaimKey::NodePort(family, port.protocol, node_port);
-                wish(key, FrontendKind::NodePort);
-            }
+        if port.port == 0 {
+            // Conversion leaves it out; whoever builds a Service by hand may not.
+        } else if first == index {
+            port_wishes(service, external, index, port, &mut wishes.own);
+        } else {
+            wishes.repeated.push(Repeated {
+                port: index,
+                first,
+                wish: None,
+            });
         }
     }
-    wishes.sort_by_key(|wish| (wish.key, wish.port, wish.kind));
-    wishes.dedup_by_key(|wish| wish.key);
+    let repeated = &mut wishes.repeated;
     wishes
+        .own
+        .sort_unstable_by_key(|wish| (wish.key, wish.port, wish.kind));
+    wishes.own.dedup_by(|later, first| {
+        let same = later.key == first.key;
+        if same && later.port != first.port {
+            repeated.push(Repeated {
+                port: later.port,
+                first: first.port,
+                wish: Some(*later),
+            });
+        }
+        same
+    });
+    wishes
+        .own
+        .sort_unstable_by_key(|wish| (wish.port, wish.key));
+    wishes
+}
+
+fn port_wishes(
+    service: &Service,
+    external: ExternalIps,
+    index: usize,
+    port: &ServicePort,
+    wishes: &mut Vec<Wish>,
+) {
+    let mut wish = |key, kind| {
+        wishes.push(Wish {
+            port: index,
+            key,
+            kind,
+        });
+    };
+    for family in IpFamily::ALL {
+        let Some(cluster_ip) = service.cluster_ip(family) else {
+            continue;
+        };
+        let at = |ip| ClaimKey::Ip(ip, port.protocol, port.port);
+        wish(at(cluster_ip), FrontendKind::ClusterIp);
+        for ip in load_balancer_ips(service, family) {
+            wish(at(ip), FrontendKind::LoadBalancerIp);
+        }
+        match external {
+            ExternalIps::Served => {
+                for ip in external_ips(service, family) {
+                    wish(at(ip), FrontendKind::ExternalIp);
+                }
+            }
+            ExternalIps::Ignored => {}
+        }
+        if let Some(node_port) = port.node_port.filter(|port| *port > 0) {
+            let key = ClaimKey::NodePort(family, port.protocol, node_port);
+            wish(key, FrontendKind::NodePort);
+        }
+    }
+}
+
+/// What one port got.
+pub(crate) fn of_port(owned: &[Owned], port: usize) -> &[Owned] {
+    let start = owned.partition_point(|owned| owned.wish.port < port);
+    let rest = owned.get(start..).unwrap_or_default();
+    let end = rest.partition_point(|owned| owned.wish.port == port);
+    rest.get(..end).unwrap_or_default()
 }
 
 /// Load-balancer addresses of a family that the node captures (B-133, B-134).
@@ -190,7 +326,7 @@ pub(crate) fn load_balancer_ips(
 }
 
 /// External addresses of a family.
-pub(crate) fn external_ips(service: &Service, family: IpFamily) -> impl Iterator<Item = IpAddr> {
+fn external_ips(service: &Service, family: IpFamily) -> impl Iterator<Item = IpAddr> {
     let ips = service.external_ips.iter().copied();
     ips.filter(move |ip| IpFamily::of(*ip) == family)
 }

@@ -49,6 +49,8 @@ pub enum DiagnosticReason {
     Forbidden,
     /// The same value stands twice where it may stand once.
     Duplicate,
+    /// A list is longer than its field allows.
+    TooMany,
     /// Another Service holds the address, port or node port.
     Claimed,
     /// No address, port or node port is free.

@@ -67,7 +67,31 @@ pub enum MasqueradeReason {
 
 /// Explains what a plan does with a flow; `state` is what the plan was computed from.
 pub fn explain(plan: &Plan, state: &ClusterState, flow: &Flow) -> Explanation {
-    let decision = plan.decide(flow);
+    explain_decision(plan, state, flow, plan.decide(flow))
+}
+
+/// The same for the verdict of a backend's ruleset instead of the plan's own.
+///
+/// Where the two differ the reason is still the plan's: it tells what should have decided.
+pub fn explain_verdict(
+    plan: &Plan,
+    state: &ClusterState,
+    flow: &Flow,
+    verdict: Verdict,
+) -> Explanation {
+    let decision = Decision {
+        verdict,
+        ..plan.decide(flow)
+    };
+    explain_decision(plan, state, flow, decision)
+}
+
+fn explain_decision(
+    plan: &Plan,
+    state: &ClusterState,
+    flow: &Flow,
+    decision: Decision,
+) -> Explanation {
     let mut explanation = Explanation {
         decision,
         endpoints: Vec::new(),
@@ -76,7 +100,6 @@ pub fn explain(plan: &Plan, state: &ClusterState, flow: &Flow) -> Explanation {
     let Some(answering) = &explanation.decision.frontend else {
         return explanation;
     };
-    let name = &answering.name;
     let route = answering
         .frontend()
         .map(|f| *f.routes.at(explanation.decision.origin));
@@ -85,6 +108,7 @@ pub fn explain(plan: &Plan, state: &ClusterState, flow: &Flow) -> Explanation {
         (_, Reason::NoLocalEndpoints) => Scope::Local,
         (_, _) => Scope::Cluster,
     };
+    let name = &answering.name;
     let (endpoints, left_out) = sort_out(plan, state, flow, &explanation.decision, name, scope);
     explanation.endpoints = endpoints;
     explanation.left_out = left_out;
@@ -114,7 +138,9 @@ fn sort_out(
             .extra
             .as_ref()
             .and_then(|extra| extra.pod.clone());
-        if let Some(target) = targets.iter().find(|target| target.endpoint == address) {
+        // Targets are sorted, each endpoint once.
+        let found = targets.binary_search_by(|target| target.endpoint.cmp(&address));
+        if let Some(target) = found.ok().and_then(|at| targets.get(at)) {
             let masquerade = match target.masquerade {
                 Masquerade::Never => None,
                 Masquerade::Always if address.ip() == flow.source => {

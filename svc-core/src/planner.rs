@@ -5,14 +5,16 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::mem;
 
-use crate::claims::{ClaimKey, Claimant, Claims, Wish};
+use crate::claims::{ClaimKey, Claimant, Claims, ExternalIps, Owned, Wishes, wishes};
 use crate::delta::PlanDelta;
 use crate::diagnostic::Diagnostic;
 use crate::name::{NamespacedName, ServicePortName};
 use crate::net::IpFamily;
 use crate::node_plan::{NodeConfig, NodePlan};
+use crate::object::Service;
 use crate::plan::{HealthCheck, Plan, ServicePortPlan};
-use crate::service_plan::{Inputs, PlannedPort, diagnose, health_check, plan_ports, wishes_of};
+use crate::select::SlicePorts;
+use crate::service_plan::{Inputs, PlannedPort, diagnose, health_check, plan_ports};
 use crate::state::{Changes, ClusterState, Event, NodeChange, ServiceId};
 
 /// Keeps the plans of both families of one node up to date.
@@ -26,6 +28,7 @@ pub struct Planner {
     node: PerFamily<Arc<NodePlan>>,
     /// Node plans of the latest [`Planner::delta`].
     reported_node: PerFamily<Option<Arc<NodePlan>>>,
+    external_ips: ExternalIps,
     claims: Claims,
     planned: Vec<Planned>,
     dirty: Vec<ServiceId>,
@@ -66,14 +69,17 @@ impl<T> PerFamily<T> {
 #[derive(Clone, Debug, Default)]
 struct Planned {
     dirty: bool,
+    /// Whether `owned` and `diagnostics` are out of date: an event of endpoints costs no look at
+    /// the claims of the whole cluster.
+    stale: bool,
     name: Option<NamespacedName>,
-    wishes: Vec<Wish>,
-    claimed: Vec<ClaimKey>,
+    /// The Service whose wishes are filed.
+    service: Option<Arc<Service>>,
+    wishes: Wishes,
+    owned: Vec<Owned>,
     ports: PerFamily<Vec<PlannedPort>>,
     health: PerFamily<Option<HealthCheck>>,
     diagnostics: Vec<Diagnostic>,
-    /// The Service whose wishes are filed.
-    service: Option<Arc<crate::object::Service>>,
 }
 
 impl Planner {
@@ -82,6 +88,7 @@ impl Planner {
         let state = ClusterState::new();
         let node = PerFamily::build(|family| Arc::new(resolve(&config, &state, family)));
         Self {
+            external_ips: ExternalIps::of(&config.proxy),
             config,
             state,
             node,
@@ -117,6 +124,10 @@ impl Planner {
 
     /// Replaces the configuration, such as when the addresses of the host change.
     pub fn configure(&mut self, config: NodeConfig) {
+        let external_ips = ExternalIps::of(&config.proxy);
+        if mem::replace(&mut self.external_ips, external_ips) != external_ips {
+            self.forget_claims();
+        }
         self.config = config;
         self.refresh_node();
     }
@@ -147,6 +158,7 @@ impl Planner {
 
     /// The plan of a family, as of the latest [`Planner::delta`].
     pub fn plan(&self, family: IpFamily) -> Plan {
+        let node = self.node.at(family);
         let ports = self.planned.iter().flat_map(|p| p.ports.at(family));
         let health = self.planned.iter().filter_map(|planned| {
             let check = *planned.health.at(family);
@@ -154,7 +166,12 @@ impl Planner {
         });
         Plan {
             family,
-            node: self.node.at(family).clone(),
+            node: self
+                .reported_node
+                .at(family)
+                .as_ref()
+                .unwrap_or(node)
+                .clone(),
             service_ports: ports.cloned().collect(),
             health_checks: health.collect(),
         }
@@ -190,6 +207,22 @@ impl Planner {
         }
     }
 
+    /// Marks a Service whose claims, or whose node, may have changed.
+    fn mark_stale(&mut self, id: ServiceId) {
+        self.mark(id);
+        self.planned[id.0 as usize].stale = true;
+    }
+
+    /// Files every wish anew at the next delta.
+    fn forget_claims(&mut self) {
+        self.claims = Claims::default();
+        for planned in &mut self.planned {
+            planned.service = None;
+            planned.wishes = Wishes::default();
+        }
+        self.all_dirty = true;
+    }
+
     fn refresh_node(&mut self) {
         let fresh = PerFamily::build(|family| resolve(&self.config, &self.state, family));
         for family in IpFamily::ALL {
@@ -204,7 +237,7 @@ impl Planner {
     fn update(&mut self, deltas: &mut PerFamily<PlanDelta>) {
         if mem::take(&mut self.all_dirty) {
             for id in self.state.ids() {
-                self.mark(id);
+                self.mark_stale(id);
             }
         }
         // Claims first: who owns what decides the plans of other Services too.
@@ -228,70 +261,97 @@ impl Planner {
         if same_object(planned.service.as_ref(), service.as_ref()) {
             return;
         }
-        let wishes = wishes_of(service.as_ref());
-        planned.wishes.clone_from(&wishes);
-        planned.service.clone_from(&service);
-        let keys = wishes.iter().map(|wish| wish.key).collect();
-        let before = mem::replace(&mut planned.claimed, keys);
-        for key in &before {
-            self.claims.remove(key, id);
+        planned.stale = true;
+        let fresh = wishes_of(service.as_ref(), self.external_ips);
+        let former = mem::replace(&mut planned.service, service.clone());
+        let held = mem::replace(&mut planned.wishes, fresh.clone());
+        let (former, service) = (former.as_deref(), service.as_deref());
+        let precedence = |service: Option<&Service>| service.map(|s| (s.created, s.name.clone()));
+        let same_precedence = precedence(former) == precedence(service);
+        if held.own == fresh.own && same_precedence {
+            return;
         }
-        if let Some(service) = &service {
-            for wish in &wishes {
-                let claimant = Claimant::new(service, id, wish.kind);
-                self.claims.insert(wish.key, claimant);
+        let mut keys: Vec<ClaimKey> = held.own.iter().chain(&fresh.own).map(|w| w.key).collect();
+        keys.sort_unstable();
+        keys.dedup();
+        let owner = |claims: &Claims, key: &ClaimKey| claims.owner(key).map(|owner| owner.id);
+        let owners: Vec<_> = keys.iter().map(|key| owner(&self.claims, key)).collect();
+        for (former, wish) in former
+            .iter()
+            .flat_map(|f| held.own.iter().map(move |w| (f, w)))
+        {
+            let claimant = Claimant::new(former, id, wish.kind);
+            self.claims.remove(&wish.key, &claimant);
+        }
+        for (service, wish) in service
+            .iter()
+            .flat_map(|s| fresh.own.iter().map(move |w| (s, w)))
+        {
+            let claimant = Claimant::new(service, id, wish.kind);
+            self.claims.insert(wish.key, claimant);
+        }
+        let renamed = former.map(|s| &s.name) != service.map(|s| &s.name);
+        for (key, before) in keys.iter().zip(owners) {
+            let after = owner(&self.claims, key);
+            // Losers are told the name of the owner.
+            if before != after || (renamed && after == Some(id)) {
+                self.mark_others(key, id);
             }
-        }
-        for key in before.into_iter().chain(wishes.iter().map(|wish| wish.key)) {
-            self.mark_others(&key, id);
         }
     }
 
     /// Marks the other Services that want a key, or a node port that it shadows (B-116).
     fn mark_others(&mut self, key: &ClaimKey, id: ServiceId) {
-        let mut others: Vec<ServiceId> = self.claims.all(key).iter().map(|c| c.id).collect();
+        let mut others: Vec<ServiceId> = self.claims.all(key).map(|c| c.id).collect();
         if let ClaimKey::Ip(ip, protocol, port) = key {
             let family = IpFamily::of(*ip);
             if self.node.at(family).addresses.binary_search(ip).is_ok() {
                 let node_port = ClaimKey::NodePort(family, *protocol, *port);
-                others.extend(self.claims.all(&node_port).iter().map(|c| c.id));
+                others.extend(self.claims.all(&node_port).map(|c| c.id));
             }
         }
         for other in others.into_iter().filter(|other| *other != id) {
-            self.mark(other);
+            self.mark_stale(other);
         }
     }
 
     fn replan(&mut self, id: ServiceId, deltas: &mut PerFamily<PlanDelta>) {
-        let service = self.state.service_at(id).cloned();
-        let slices = self.state.slices_at(id);
-        let name = service.as_ref().map(|service| service.name.clone());
+        let service = self.state.service_at(id);
         let planned = &mut self.planned[id.0 as usize];
         planned.dirty = false;
-        let former = mem::replace(&mut planned.name, name.clone());
-        let inputs = service.as_ref().map(|service| Inputs {
-            id,
+        if mem::take(&mut planned.stale) {
+            let node = |family| Some(&**self.node.at(family));
+            planned.owned = self.claims.grant(&planned.wishes.own, id, node);
+            let diagnose = |service| diagnose(service, id, &planned.wishes, &self.claims);
+            planned.diagnostics = service.map(|s| diagnose(s)).unwrap_or_default();
+        }
+        let former = planned.name.take();
+        planned.name = service.map(|service| service.name.clone());
+        let port_count = service.map_or(0, |service| service.ports.len());
+        let slices = SlicePorts::of(self.state.slices_at(id), port_count);
+        let inputs = service.map(|service| Inputs {
             service,
-            slices,
-            claims: &self.claims,
-            wishes: &planned.wishes,
-        });
-        planned.diagnostics = inputs.as_ref().map(diagnose).unwrap_or_default();
-        let fresh = PerFamily::build(|family| {
-            let node = self.node.at(family);
-            let inputs = inputs.as_ref()?;
-            let health = health_check(inputs.service, slices, node, family);
-            Some((plan_ports(inputs, node, family), health))
+            slices: &slices,
+            owned: &planned.owned,
         });
         for family in IpFamily::ALL {
-            let (ports, health) = fresh.at(family).clone().unwrap_or_default();
+            let node = self.node.at(family);
+            let ports = inputs
+                .as_ref()
+                .map(|inputs| plan_ports(inputs, node, family));
+            let health = service.and_then(|service| health_check(service, &slices, node, family));
             let delta = deltas.at_mut(family);
             let before = mem::take(planned.ports.at_mut(family));
-            *planned.ports.at_mut(family) = delta.compare(before, ports);
+            *planned.ports.at_mut(family) = delta.compare(before, ports.unwrap_or_default());
             let before = mem::replace(planned.health.at_mut(family), health);
-            delta.compare_health(former.as_ref(), before, name.as_ref(), health);
+            delta.compare_health(former.as_ref(), before, planned.name.as_ref(), health);
         }
     }
+}
+
+fn wishes_of(service: Option<&Arc<Service>>, external_ips: ExternalIps) -> Wishes {
+    let wishes = service.map(|service| wishes(service, external_ips));
+    wishes.unwrap_or_default()
 }
 
 fn same_object<T: PartialEq>(a: Option<&Arc<T>>, b: Option<&Arc<T>>) -> bool {
@@ -312,31 +372,31 @@ impl Plan {
     /// The plan of a node, from scratch: the specification of [`Planner`].
     pub fn compute(state: &ClusterState, config: &NodeConfig, family: IpFamily) -> Self {
         let node = Arc::new(resolve(config, state, family));
+        let external_ips = ExternalIps::of(&config.proxy);
         let mut claims = Claims::default();
-        let mut wishes = BTreeMap::new();
+        let mut wanted = Vec::new();
         for id in state.ids() {
             let Some(service) = state.service_at(id) else {
                 continue;
             };
-            let wanted = wishes_of(Some(service));
-            for wish in &wanted {
+            let wishes = wishes(service, external_ips);
+            for wish in &wishes.own {
                 claims.insert(wish.key, Claimant::new(service, id, wish.kind));
             }
-            wishes.insert(id, (service, wanted));
+            wanted.push((id, service, wishes));
         }
-        let mut service_ports = Vec::with_capacity(wishes.len());
+        let mut service_ports = Vec::with_capacity(wanted.len());
         let mut health_checks = BTreeMap::new();
-        for (id, (service, wishes)) in &wishes {
-            let slices = state.slices_at(*id);
+        for (id, service, wishes) in &wanted {
+            let slices = SlicePorts::of(state.slices_at(*id), service.ports.len());
+            let own = |other| (other == family).then_some(&*node);
             let inputs = Inputs {
-                id: *id,
                 service,
-                slices,
-                claims: &claims,
-                wishes,
+                slices: &slices,
+                owned: &claims.grant(&wishes.own, *id, own),
             };
             service_ports.extend(plan_ports(&inputs, &node, family));
-            if let Some(check) = health_check(service, slices, &node, family) {
+            if let Some(check) = health_check(service, &slices, &node, family) {
                 health_checks.insert(service.name.clone(), check);
             }
         }

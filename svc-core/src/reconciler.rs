@@ -11,10 +11,11 @@
 //! Changes are folded into what is wanted and never drained into a transaction, so nothing is
 //! lost when a commit fails: the kernel's content then counts as unknown and is read again.
 
-use alloc::collections::BTreeMap;
+use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
+use core::hash::Hash;
 use core::mem;
 
 use hashbrown::HashMap;
@@ -39,7 +40,7 @@ pub struct Reconciler<R: Render> {
     /// Names whose kernel objects may differ from what is wanted, with the plan they show.
     pending: BTreeMap<ServicePortName, Option<Arc<ServicePortPlan>>>,
     /// Shared objects of the kernel, with the number of service ports that need each.
-    shared: BTreeMap<R::Key, (R::Value, u32)>,
+    shared: HashMap<R::Key, (R::Value, u32)>,
     kernel: Kernel<R>,
     quarantine: BTreeMap<ServicePortName, String>,
     verify: bool,
@@ -108,7 +109,7 @@ impl<R: Render> Reconciler<R> {
             shown_node: None,
             desired: HashMap::new(),
             pending: BTreeMap::new(),
-            shared: BTreeMap::new(),
+            shared: HashMap::new(),
             kernel: Kernel::Unknown,
             quarantine: BTreeMap::new(),
             verify: false,
@@ -130,7 +131,10 @@ impl<R: Render> Reconciler<R> {
             };
             let set_aside = self.quarantine.remove(&change.name).is_some();
             let shown = if set_aside { None } else { before };
-            self.pending.entry(change.name.clone()).or_insert(shown);
+            // What is unknown is compared as a whole; only what went has to be remembered.
+            if change.after.is_none() || !matches!(self.kernel, Kernel::Unknown) {
+                self.pending.entry(change.name.clone()).or_insert(shown);
+            }
         }
     }
 
@@ -227,7 +231,11 @@ impl<R: Render> Reconciler<R> {
             Failure::Busy => {}
             Failure::Unknown => self.kernel = Kernel::Unknown,
             Failure::Refused(ports) => {
-                self.quarantine.extend(ports);
+                // A plan that came later than the refused one deserves its own try.
+                let current = ports.into_iter().filter(|(name, _)| {
+                    self.desired.contains_key(name) && !self.pending.contains_key(name)
+                });
+                self.quarantine.extend(current);
                 self.kernel = Kernel::Unknown;
             }
         }
@@ -253,8 +261,7 @@ impl<R: Render> Reconciler<R> {
         if shown != *node {
             let before = self.render.skeleton(&shown).into_iter().collect();
             let after = self.render.skeleton(node).into_iter().collect();
-            let edits = self.count(subtract(before, after));
-            push_group(&mut groups, None, edits);
+            push_group(&mut groups, None, subtract(before, after));
             for (name, plan) in self.wanted_ports() {
                 pending.entry(name).or_insert(Some(plan));
             }
@@ -270,75 +277,95 @@ impl<R: Render> Reconciler<R> {
                 plan.map_or_else(Vec::new, |plan| self.render.service_port(node, &name, plan))
             };
             let (old, new) = (fragment(&shown, &before), fragment(node, &after));
-            let edits = self.count(subtract(old, new));
+            let edits = subtract(old, new);
             if after.is_none() {
                 self.render.forget(&name);
             }
             push_group(&mut groups, Some(name), edits);
         }
+        hand_over::<R>(&mut groups);
+        self.count(&mut groups);
+        groups.retain(|group| !group.edits.is_empty());
         Transaction {
-            groups: merge(groups),
+            groups,
             base: Base::InUse,
         }
     }
 
     /// Lets through only those edits of shared objects that the first or last user makes.
-    fn count(&mut self, edits: Vec<Edit<R::Key, R::Value>>) -> Vec<Edit<R::Key, R::Value>> {
-        let mut kept = Vec::with_capacity(edits.len());
-        for edit in edits {
-            if !R::is_shared(&edit.key) {
-                kept.push(edit);
-                continue;
+    ///
+    /// New users count before former ones, so that an object that passes from one service port
+    /// to another in the same transaction is left alone.
+    fn count(&mut self, groups: &mut [EditGroup<R::Key, R::Value>]) {
+        for group in groups.iter_mut() {
+            group.edits.retain_mut(|edit| match edit.after {
+                Some(_) if R::is_shared(&edit.key) => self.count_user(edit),
+                Some(_) | None => true,
+            });
+        }
+        for group in groups {
+            group.edits.retain_mut(|edit| match edit.after {
+                None if R::is_shared(&edit.key) => self.count_former_user(edit),
+                Some(_) | None => true,
+            });
+        }
+    }
+
+    /// Whether the first user of a shared object comes, or its value changes: that is a change of
+    /// the only value there is, as the value is a function of the key and the node.
+    fn count_user(&mut self, edit: &mut Edit<R::Key, R::Value>) -> bool {
+        let Some(value) = &edit.after else {
+            return true;
+        };
+        let new_user = edit.before.is_none();
+        match self.shared.get_mut(&edit.key) {
+            Some((held, users)) => {
+                *users += u32::from(new_user);
+                if held == value {
+                    return false;
+                }
+                edit.before = Some(mem::replace(held, value.clone()));
             }
-            match (&edit.before, &edit.after) {
-                (None, Some(value)) => match self.shared.get_mut(&edit.key) {
-                    Some((_, users)) => *users += 1,
-                    None => {
-                        self.shared.insert(edit.key.clone(), (value.clone(), 1));
-                        kept.push(edit);
-                    }
-                },
-                (Some(_), None) => {
-                    let Some((_, users)) = self.shared.get_mut(&edit.key) else {
-                        continue;
-                    };
-                    *users = users.saturating_sub(1);
-                    if *users == 0 && !R::outlives_users(&edit.key) {
-                        self.shared.remove(&edit.key);
-                        kept.push(edit);
-                    }
-                }
-                // The value of a shared object is a function of its key, so this is a change of
-                // the only value there is.
-                (Some(_), Some(value)) => {
-                    if let Some((held, _)) = self.shared.get_mut(&edit.key) {
-                        held.clone_from(value);
-                    }
-                    kept.push(edit);
-                }
-                (None, None) => {}
+            None => {
+                edit.before = None;
+                self.shared.insert(edit.key.clone(), (value.clone(), 1));
             }
         }
-        kept
+        true
+    }
+
+    /// Whether the last user of a shared object goes.
+    fn count_former_user(&mut self, edit: &mut Edit<R::Key, R::Value>) -> bool {
+        let Some((_, users)) = self.shared.get_mut(&edit.key) else {
+            return false;
+        };
+        *users = users.saturating_sub(1);
+        if *users > 0 || R::outlives_users(&edit.key) {
+            return false;
+        }
+        edit.before = self.shared.remove(&edit.key).map(|(held, _)| held);
+        true
     }
 
     /// The edits that turn what was read into what is wanted, whatever it was.
     fn replace(
         &mut self,
         node: &Arc<NodePlan>,
-        mut held: Ruleset<R::Key, R::Value>,
+        held: Ruleset<R::Key, R::Value>,
     ) -> Transaction<R::Key, R::Value> {
         let base = match held.is_empty() {
             true => Base::Empty,
             false => Base::InUse,
         };
+        // Every object is looked up once: in a tree that costs more than everything else together.
+        let mut held: HashMap<R::Key, R::Value> = held.into_iter().collect();
         self.shared.clear();
         self.shown_node = Some(node.clone());
         let mut groups = Vec::new();
         let skeleton = self.render.skeleton(node);
         let mut edits = Vec::new();
-        for (key, value) in &skeleton {
-            if !R::is_shared(key) || self.is_first_user(key, value) {
+        for (key, value) in skeleton {
+            if !R::is_shared(&key) || self.is_first_user(&key, &value) {
                 edits.extend(difference(&mut held, key, value));
             }
         }
@@ -346,9 +373,9 @@ impl<R: Render> Reconciler<R> {
         for (name, plan) in self.wanted_ports() {
             let mut fragment = self.render.service_port(node, &name, &plan);
             fragment.sort_unstable_by(|a, b| a.0.cmp(&b.0));
-            let mut edits = Vec::new();
-            for (key, value) in &fragment {
-                if !R::is_shared(key) || self.is_first_user(key, value) {
+            let mut edits = Vec::with_capacity(fragment.len());
+            for (key, value) in fragment {
+                if !R::is_shared(&key) || self.is_first_user(&key, &value) {
                     edits.extend(difference(&mut held, key, value));
                 }
             }
@@ -366,13 +393,16 @@ impl<R: Render> Reconciler<R> {
                 after: None,
             });
         }
+        leftovers.sort_unstable_by(|a, b| a.key.cmp(&b.key));
         push_group(&mut groups, None, leftovers);
         Transaction { groups, base }
     }
 
     fn is_first_user(&mut self, key: &R::Key, value: &R::Value) -> bool {
-        let fresh = || (value.clone(), 0);
-        let (_, users) = self.shared.entry(key.clone()).or_insert_with(fresh);
+        let Some((_, users)) = self.shared.get_mut(key) else {
+            self.shared.insert(key.clone(), (value.clone(), 1));
+            return true;
+        };
         *users += 1;
         *users == 1
     }
@@ -413,48 +443,49 @@ fn push_group<K, V>(
     }
 }
 
-/// Makes one edit of two when an object passes from one service port to another, such as a front
-/// end whose owner let it go. The later group keeps it.
-fn merge<K: Ord + Clone, V: Eq>(mut groups: Vec<EditGroup<K, V>>) -> Vec<EditGroup<K, V>> {
-    if groups.len() < 2 {
-        return groups;
-    }
-    let mut removed: BTreeMap<K, Option<V>> = BTreeMap::new();
-    let mut added: BTreeMap<K, usize> = BTreeMap::new();
-    let mut doubled = false;
-    for (index, group) in groups.iter().enumerate() {
-        for edit in &group.edits {
-            doubled |= added.insert(edit.key.clone(), index).is_some();
-        }
-    }
-    if !doubled {
-        return groups;
-    }
-    for (index, group) in groups.iter_mut().enumerate() {
-        for mut edit in mem::take(&mut group.edits) {
-            let first = removed.remove(&edit.key);
-            edit.before = first.unwrap_or(edit.before);
-            if added.get(&edit.key) != Some(&index) {
-                removed.insert(edit.key, edit.before);
-            } else if edit.before != edit.after {
-                group.edits.push(edit);
+/// Makes one edit of two where an object passes from one service port to another, such as a front
+/// end whose owner changed: groups are ordered by name, so the removal may well come last.
+fn hand_over<R: Render>(groups: &mut [EditGroup<R::Key, R::Value>]) {
+    let own = |edit: &Edit<R::Key, R::Value>| !R::is_shared(&edit.key);
+    let edits = groups.iter().flat_map(|group| &group.edits);
+    let added = edits.filter(|edit| edit.before.is_none() && own(edit));
+    let added: BTreeSet<R::Key> = match groups.len() {
+        0 | 1 => return,
+        _ => added.map(|edit| edit.key.clone()).collect(),
+    };
+    let mut handed = BTreeMap::new();
+    for group in groups.iter_mut() {
+        group.edits.retain_mut(|edit| {
+            let keep = edit.after.is_some() || !own(edit) || !added.contains(&edit.key);
+            if !keep {
+                handed.extend(edit.before.take().map(|value| (edit.key.clone(), value)));
             }
-        }
+            keep
+        });
     }
-    groups.retain(|group| !group.edits.is_empty());
-    groups
+    if handed.is_empty() {
+        return;
+    }
+    for group in groups {
+        group.edits.retain_mut(|edit| {
+            if edit.before.is_none() && !R::is_shared(&edit.key) {
+                edit.before = handed.remove(&edit.key);
+            }
+            edit.before != edit.after
+        });
+    }
 }
 
 /// Takes an object out of what is held, and says how it differs from what is wanted.
-fn difference<K: Ord + Clone, V: Eq + Clone>(
-    held: &mut Ruleset<K, V>,
-    key: &K,
-    value: &V,
+fn difference<K: Eq + Hash, V: Eq>(
+    held: &mut HashMap<K, V>,
+    key: K,
+    value: V,
 ) -> Option<Edit<K, V>> {
-    let before = held.remove(key);
-    (before.as_ref() != Some(value)).then(|| Edit {
-        key: key.clone(),
+    let before = held.remove(&key);
+    (before.as_ref() != Some(&value)).then_some(Edit {
+        key,
         before,
-        after: Some(value.clone()),
+        after: Some(value),
     })
 }

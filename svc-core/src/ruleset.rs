@@ -3,21 +3,22 @@
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 use core::fmt;
+use core::hash::Hash;
 
 use crate::name::ServicePortName;
 use crate::node_plan::NodePlan;
-use crate::plan::ServicePortPlan;
+use crate::plan::{Plan, ServicePortPlan};
 
 /// What a kernel subsystem holds, or should hold: objects by key.
 pub type Ruleset<K, V> = BTreeMap<K, V>;
 
-/// The kernel objects that one service port needs, each key once, in any order.
+/// The kernel objects that one service port needs, each key once, in any order; quickest in that of keys.
 pub type Fragment<K, V> = Vec<(K, V)>;
 
 /// Says a plan in the words of one kernel subsystem, in one address family. Pure.
 pub trait Render {
     /// Names a kernel object; the order is that in which rulesets are listed.
-    type Key: Ord + Clone + fmt::Debug;
+    type Key: Ord + Hash + Clone + fmt::Debug;
     /// What the object holds.
     type Value: Eq + Clone + fmt::Debug;
 
@@ -49,6 +50,15 @@ pub trait Render {
 
     /// A service port is gone for good; its numbers may be used again.
     fn forget(&mut self, name: &ServicePortName);
+}
+
+/// The whole ruleset of a plan.
+pub fn render<R: Render>(render: &mut R, plan: &Plan) -> Ruleset<R::Key, R::Value> {
+    let mut ruleset = render.skeleton(&plan.node);
+    for (name, port) in &plan.service_ports {
+        ruleset.extend(render.service_port(&plan.node, name, port));
+    }
+    ruleset
 }
 
 /// One object that differs between what is held and what is wanted.

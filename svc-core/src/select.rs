@@ -1,13 +1,15 @@
 //! Which endpoints of a service port take new connections, and why the others do not.
 
 use alloc::boxed::Box;
+use alloc::collections::BTreeMap;
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::net::IpAddr;
 
 use crate::name::Name;
 use crate::net::{IpFamily, Protocol};
 use crate::node_plan::NodePlan;
-use crate::object::{EndpointSlice, SliceEndpoint};
+use crate::object::{EndpointPort, EndpointSlice, ServicePort, SliceEndpoint};
 use crate::plan::{Endpoint, Locality, Scope};
 
 /// One address and port that the EndpointSlices list for a service port.
@@ -81,7 +83,78 @@ pub fn select<'a>(
     protocol: Protocol,
     node: &NodePlan,
 ) -> Selection<'a> {
-    let candidates = candidates(slices, family, port, protocol, &node.name);
+    let slices = slices.into_iter().filter(|slice| usable(slice, family));
+    choose_from(
+        candidates(
+            slices.flat_map(|slice| {
+                let ports = slice.ports.iter();
+                let ports = ports.filter(|p| p.protocol == protocol && &*p.name == port);
+                ports.map(move |port| (slice, port.port))
+            }),
+            &node.name,
+        ),
+        node,
+    )
+}
+
+fn usable(slice: &EndpointSlice, family: IpFamily) -> bool {
+    slice.family == family && !slice.headless
+}
+
+/// The slices of one Service, ready to be searched for each of its ports.
+pub(crate) enum SlicePorts<'a> {
+    /// Searched one by one: nearly every Service has few ports and few slices.
+    Plain(&'a [Arc<EndpointSlice>]),
+    /// By family, port name and protocol: a search per port would be quadratic.
+    Sorted(BTreeMap<PortKey<'a>, Vec<(&'a EndpointSlice, u16)>>),
+}
+
+type PortKey<'a> = (IpFamily, &'a str, Protocol);
+
+impl<'a> SlicePorts<'a> {
+    /// The slices of a Service with that many ports.
+    pub(crate) fn of(slices: &'a [Arc<EndpointSlice>], service_ports: usize) -> Self {
+        if service_ports <= 8 {
+            return Self::Plain(slices);
+        }
+        let mut sorted: BTreeMap<_, Vec<_>> = BTreeMap::new();
+        for slice in slices.iter().filter(|slice| !slice.headless) {
+            for EndpointPort {
+                name,
+                protocol,
+                port,
+                ..
+            } in &slice.ports
+            {
+                let key = (slice.family, &**name, *protocol);
+                sorted.entry(key).or_default().push((&**slice, *port));
+            }
+        }
+        Self::Sorted(sorted)
+    }
+
+    /// As [`select`].
+    pub(crate) fn select(
+        &self,
+        family: IpFamily,
+        port: &ServicePort,
+        node: &NodePlan,
+    ) -> Selection<'a> {
+        let (name, protocol) = (&*port.name, port.protocol);
+        match self {
+            Self::Plain(slices) => {
+                let slices = slices.iter().map(|slice| &**slice);
+                select(slices, family, name, protocol, node)
+            }
+            Self::Sorted(sorted) => {
+                let found = sorted.get(&(family, name, protocol)).into_iter().flatten();
+                choose_from(candidates(found.copied(), &node.name), node)
+            }
+        }
+    }
+}
+
+fn choose_from<'a>(candidates: Vec<Candidate<'a>>, node: &NodePlan) -> Selection<'a> {
     let cluster = choose(&candidates, |_| true, || topology(&candidates, node));
     let local = choose(
         &candidates,
@@ -156,33 +229,32 @@ impl<'a> Selection<'a> {
     }
 }
 
+/// The endpoints of slices, each with the number of the port in that slice.
 fn candidates<'a>(
-    slices: impl IntoIterator<Item = &'a EndpointSlice>,
-    family: IpFamily,
-    port: &str,
-    protocol: Protocol,
+    slices: impl Iterator<Item = (&'a EndpointSlice, u16)>,
     node: &str,
 ) -> Vec<Candidate<'a>> {
     let mut found = Vec::new();
-    for slice in slices {
-        if slice.family != family || slice.headless {
-            continue;
-        }
-        let ports = slice.ports.iter();
-        for slice_port in ports.filter(|p| p.protocol == protocol && &*p.name == port) {
-            found.reserve(slice.endpoints.len());
-            found.extend(slice.endpoints.iter().map(|source| Candidate {
-                endpoint: Endpoint {
-                    ip: source.address,
-                    port: slice_port.port,
-                    locality: locality(source, node),
-                },
-                source,
-            }));
-        }
+    for (slice, port) in slices.filter(|(_, port)| *port > 0) {
+        found.reserve(slice.endpoints.len());
+        // Conversion leaves other addresses out; whoever builds a slice by hand may not.
+        let own = slice.endpoints.iter();
+        let own = own.filter(|source| IpFamily::of(source.address) == slice.family);
+        found.extend(own.map(|source| Candidate {
+            endpoint: Endpoint {
+                ip: source.address,
+                port,
+                locality: locality(source, node),
+            },
+            source,
+        }));
     }
     // The best of those that share address and port comes first and stays (B-230).
-    found.sort_unstable_by_key(|candidate| (key(candidate), rank(candidate)));
+    found.sort_unstable_by(|a, b| {
+        let order = key(a).cmp(&key(b)).then_with(|| rank(a).cmp(&rank(b)));
+        // Equal in all that matters but hints: which one is used must not depend on the sort.
+        order.then_with(|| a.source.extra.cmp(&b.source.extra))
+    });
     found.dedup_by_key(|candidate| key(candidate));
     found
 }

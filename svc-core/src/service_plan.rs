@@ -3,23 +3,24 @@
 use alloc::boxed::Box;
 use alloc::collections::BTreeSet;
 use alloc::format;
+use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
-use core::net::{IpAddr, SocketAddr};
+use core::net::SocketAddr;
 
 use ipnet::IpNet;
 
-use crate::claims::{ClaimKey, Claims, Wish, external_ips, load_balancer_ips, wishes};
+use crate::claims::{ClaimKey, Claims, Owned, Repeated, Wish, Wishes, load_balancer_ips, of_port};
 use crate::diagnostic::{Diagnostic, DiagnosticReason, ObjectKind};
 use crate::name::ServicePortName;
 use crate::net::{IpFamily, Protocol};
 use crate::node_plan::{ClusterIpMasquerade, EmptySourceRanges, LocalDetector, NodePlan};
-use crate::object::{EndpointSlice, Service, ServicePort, ServiceType, TrafficPolicy};
+use crate::object::{Service, ServicePort, ServiceType, TrafficPolicy};
 use crate::plan::{
-    ClientIpAffinity, Endpoint, Frontend, FrontendAddress, FrontendKind, Hairpin, HealthCheck,
-    Locality, Masquerade, PerOrigin, Route, Scope, ServicePortPlan, SourceRanges,
+    ClientIpAffinity, Frontend, FrontendAddress, FrontendKind, Hairpin, HealthCheck, Locality,
+    Masquerade, PerOrigin, Route, Scope, ServicePortPlan, SourceRanges,
 };
-use crate::select::{Selection, select};
+use crate::select::SlicePorts;
 use crate::state::ServiceId;
 
 /// A planned service port.
@@ -27,12 +28,10 @@ pub(crate) type PlannedPort = (ServicePortName, Arc<ServicePortPlan>);
 
 /// What planning one Service reads.
 pub(crate) struct Inputs<'a> {
-    pub(crate) id: ServiceId,
     pub(crate) service: &'a Service,
-    pub(crate) slices: &'a [Arc<EndpointSlice>],
-    pub(crate) claims: &'a Claims,
-    /// What the Service wants, as [`wishes`] says.
-    pub(crate) wishes: &'a [Wish],
+    pub(crate) slices: &'a SlicePorts<'a>,
+    /// What the Service got of what it wants.
+    pub(crate) owned: &'a [Owned],
 }
 
 /// Plans the ports of one Service in one family, in the order of their names.
@@ -47,14 +46,12 @@ pub(crate) fn plan_ports(
         return planned;
     }
     for (index, port) in service.ports.iter().enumerate() {
-        let name = ServicePortName {
-            service: service.name.clone(),
-            port: port.name.clone(),
-            protocol: port.protocol,
-        };
-        if let Some(plan) = plan_port(inputs, node, family, index, port)
-            && planned.iter().all(|(other, _)| *other != name)
-        {
+        if let Some(plan) = plan_port(inputs, node, family, index, port) {
+            let name = ServicePortName {
+                service: service.name.clone(),
+                port: port.name.clone(),
+                protocol: port.protocol,
+            };
             planned.push((name, Arc::new(plan)));
         }
     }
@@ -70,9 +67,14 @@ fn plan_port(
     port: &ServicePort,
 ) -> Option<ServicePortPlan> {
     let service = inputs.service;
-    let slices = inputs.slices.iter().map(|slice| &**slice);
-    let selection = select(slices, family, &port.name, port.protocol, node);
-    let policy = Policy::of(service, port, family);
+    let own = |wish: &Wish| wish.key.family() == family;
+    let granted = of_port(inputs.owned, index);
+    let granted = granted.iter().filter(|owned| own(&owned.wish));
+    // Without a front end there is nothing to plan, and of two ports of one name only the first
+    // has any.
+    granted.clone().next()?;
+    let policy = Policy::of(service, granted.clone());
+    let selection = inputs.slices.select(family, port, node);
     let list = |scope, wanted| match wanted {
         true => selection.endpoints(scope, node),
         false => Box::default(),
@@ -84,10 +86,6 @@ fn plan_port(
         any: selection.has_any(),
         any_local: !local.is_empty(),
     };
-    let frontends = frontends(inputs, &routes, family, index, port);
-    if frontends.is_empty() {
-        return None;
-    }
     Some(ServicePortPlan {
         cluster: list(Scope::Cluster, policy.uses_cluster()),
         local,
@@ -98,7 +96,7 @@ fn plan_port(
         affinity: service
             .client_ip_affinity_seconds
             .map(|timeout_seconds| ClientIpAffinity { timeout_seconds }),
-        frontends,
+        frontends: frontends(service, &routes, family, granted),
         hairpin: policy.hairpin(node),
     })
 }
@@ -106,15 +104,13 @@ fn plan_port(
 /// The traffic policies, as far as they count.
 struct Policy {
     internal: TrafficPolicy,
-    /// `None` when the port has no external front end (B-017, B-018).
+    /// `None` when the port has no external front end of its own (B-017, B-018).
     external: Option<TrafficPolicy>,
 }
 
 impl Policy {
-    fn of(service: &Service, port: &ServicePort, family: IpFamily) -> Self {
-        let external = port.node_port.is_some()
-            || load_balancer_ips(service, family).next().is_some()
-            || external_ips(service, family).next().is_some();
+    fn of<'a>(service: &Service, mut granted: impl Iterator<Item = &'a Owned>) -> Self {
+        let external = granted.any(|owned| owned.wish.kind != FrontendKind::ClusterIp);
         Self {
             internal: service.internal_traffic_policy,
             external: external.then_some(service.external_traffic_policy),
@@ -203,58 +199,35 @@ impl Routes<'_> {
     }
 }
 
-fn frontends(
-    inputs: &Inputs<'_>,
+fn frontends<'a>(
+    service: &Service,
     routes: &Routes<'_>,
     family: IpFamily,
-    index: usize,
-    port: &ServicePort,
+    granted: impl Iterator<Item = &'a Owned>,
 ) -> Box<[Frontend]> {
-    let own = |wish: &&Wish| {
-        let family_of_key = match wish.key {
-            ClaimKey::Ip(ip, _, _) => IpFamily::of(ip),
-            ClaimKey::NodePort(family, _, _) => family,
-        };
-        let owner = inputs.claims.owner(&wish.key);
-        wish.port == index
-            && family_of_key == family
-            && owner.is_some_and(|owner| owner.id == inputs.id)
-    };
-    let wishes = inputs.wishes.iter().filter(own);
-    let frontend = |wish: &Wish| Frontend {
-        at: match wish.key {
+    let frontend = |owned: &Owned| Frontend {
+        at: match owned.wish.key {
             ClaimKey::Ip(ip, _, port) => FrontendAddress::Ip(SocketAddr::new(ip, port)),
             ClaimKey::NodePort(_, _, port) => FrontendAddress::NodePort(port),
         },
-        kind: wish.kind,
-        sources: match wish.kind {
-            FrontendKind::LoadBalancerIp => sources(inputs.service, routes, family),
+        kind: owned.wish.kind,
+        sources: match owned.wish.kind {
+            FrontendKind::LoadBalancerIp => sources(service, routes, family),
             FrontendKind::ClusterIp | FrontendKind::ExternalIp | FrontendKind::NodePort => {
                 SourceRanges::All
             }
         },
-        routes: match wish.kind {
+        routes: match owned.wish.kind {
             FrontendKind::ClusterIp => routes.internal(),
             FrontendKind::LoadBalancerIp | FrontendKind::ExternalIp | FrontendKind::NodePort => {
                 routes.external()
             }
         },
-        shadowed: shadowed(inputs.claims, routes.node, port.protocol, &wish.key),
+        shadowed: owned.shadowed.clone(),
     };
-    let mut frontends: Vec<Frontend> = wishes.map(frontend).collect();
+    let mut frontends: Vec<Frontend> = granted.map(frontend).collect();
     frontends.sort_unstable_by_key(|frontend| frontend.at);
     frontends.into_boxed_slice()
-}
-
-/// Node addresses at which an ip:port front end goes before the node port (B-116, B-117).
-fn shadowed(claims: &Claims, node: &NodePlan, protocol: Protocol, key: &ClaimKey) -> Box<[IpAddr]> {
-    match key {
-        ClaimKey::Ip(..) => Box::default(),
-        ClaimKey::NodePort(_, _, port) => {
-            let taken = |ip: &&IpAddr| claims.owner(&ClaimKey::Ip(**ip, protocol, *port)).is_some();
-            node.addresses.iter().filter(taken).copied().collect()
-        }
-    }
 }
 
 /// The source ranges of a load-balancer address (B-047 to B-049, B-137, B-138).
@@ -284,7 +257,7 @@ fn sources(service: &Service, routes: &Routes<'_>, family: IpFamily) -> SourceRa
 /// The health check of a Service, if it needs one (B-191, B-192, B-198, B-199).
 pub(crate) fn health_check(
     service: &Service,
-    slices: &[Arc<EndpointSlice>],
+    slices: &SlicePorts<'_>,
     node: &NodePlan,
     family: IpFamily,
 ) -> Option<HealthCheck> {
@@ -294,18 +267,11 @@ pub(crate) fn health_check(
     service.cluster_ip(family)?;
     let mut local = BTreeSet::new();
     for service_port in &service.ports {
-        let slices = slices.iter().map(|slice| &**slice);
-        let selection: Selection<'_> = select(
-            slices,
-            family,
-            &service_port.name,
-            service_port.protocol,
-            node,
-        );
+        let selection = slices.select(family, service_port, node);
         let ready = selection.candidates.iter().filter(|candidate| {
             candidate.endpoint.locality == Locality::Local && candidate.source.conditions.ready
         });
-        local.extend(ready.map(|candidate: &_| Endpoint::clone(&candidate.endpoint).ip));
+        local.extend(ready.map(|candidate| candidate.endpoint.ip));
     }
     Some(HealthCheck {
         port,
@@ -319,46 +285,52 @@ fn needs_health_check(service: &Service) -> bool {
         && service.external_traffic_policy == TrafficPolicy::Local
 }
 
-/// What is wrong with a Service in the company of the others.
-pub(crate) fn diagnose(inputs: &Inputs<'_>) -> Vec<Diagnostic> {
-    let service = inputs.service;
+/// What is wrong with a Service, alone and in the company of the others.
+pub(crate) fn diagnose(
+    service: &Service,
+    id: ServiceId,
+    wishes: &Wishes,
+    claims: &Claims,
+) -> Vec<Diagnostic> {
     let mut diagnostics = Vec::new();
-    for wish in inputs.wishes {
-        let Some(owner) = inputs.claims.owner(&wish.key).filter(|o| o.id != inputs.id) else {
-            continue;
-        };
-        let (what, field) = match wish.key {
-            ClaimKey::Ip(ip, protocol, port) => {
-                let what = crate::plan::address_text(SocketAddr::new(ip, port), protocol);
-                (what, field_of(wish))
-            }
-            ClaimKey::NodePort(family, protocol, port) => (
-                format!("{family} node port {port}/{}", protocol.lower()),
-                field_of(wish),
-            ),
-        };
-        diagnostics.push(Diagnostic::error(
-            ObjectKind::Service,
-            &service.name,
-            field,
-            DiagnosticReason::Claimed,
-            format!("{what} is held by Service {}", owner.name),
-        ));
+    let mut error = |field: String, reason, message: String| {
+        let (kind, name) = (ObjectKind::Service, &service.name);
+        diagnostics.push(Diagnostic::error(kind, name, field, reason, message));
+    };
+    for wish in &wishes.own {
+        if let Some(owner) = claims.owner(&wish.key).filter(|owner| owner.id != id) {
+            let message = format!("{} is held by Service {}", key_text(&wish.key), owner.name);
+            error(field_of(wish), DiagnosticReason::Claimed, message);
+        }
+    }
+    for repeated in &wishes.repeated {
+        let (field, what) = repetition(service, repeated);
+        let message = format!("{what} is spec.ports[{}] already", repeated.first);
+        error(field, DiagnosticReason::Duplicate, message);
     }
     if needs_health_check(service) && service.health_check_node_port.is_none() {
-        diagnostics.push(Diagnostic::error(
-            ObjectKind::Service,
-            &service.name,
-            "spec.healthCheckNodePort",
+        error(
+            "spec.healthCheckNodePort".into(),
             DiagnosticReason::Required,
-            "not allocated: load balancers cannot tell which nodes have endpoints",
-        ));
+            "not allocated: load balancers cannot tell which nodes have endpoints".into(),
+        );
     }
     diagnostics.sort_unstable();
     diagnostics
 }
 
-fn field_of(wish: &Wish) -> alloc::string::String {
+fn key_text(key: &ClaimKey) -> String {
+    match key {
+        ClaimKey::Ip(ip, protocol, port) => {
+            crate::plan::address_text(SocketAddr::new(*ip, *port), *protocol)
+        }
+        ClaimKey::NodePort(family, protocol, port) => {
+            format!("{family} node port {port}/{}", protocol.lower())
+        }
+    }
+}
+
+fn field_of(wish: &Wish) -> String {
     match wish.kind {
         FrontendKind::ClusterIp => "spec.clusterIPs".into(),
         FrontendKind::LoadBalancerIp => "status.loadBalancer.ingress".into(),
@@ -367,7 +339,21 @@ fn field_of(wish: &Wish) -> alloc::string::String {
     }
 }
 
-/// [`wishes`] of an optional Service.
-pub(crate) fn wishes_of(service: Option<&Arc<Service>>) -> Vec<Wish> {
-    service.map(|service| wishes(service)).unwrap_or_default()
+/// The field that repeats, and its value.
+fn repetition(service: &Service, repeated: &Repeated) -> (String, String) {
+    let at = repeated.port;
+    match &repeated.wish {
+        None => {
+            let port = service.ports.get(at);
+            let what = port.map(|p| format!("{:?}/{}", p.name, p.protocol.lower()));
+            (format!("spec.ports[{at}].name"), what.unwrap_or_default())
+        }
+        Some(wish) => {
+            let field = match wish.key {
+                ClaimKey::Ip(..) => "port",
+                ClaimKey::NodePort(..) => "nodePort",
+            };
+            (format!("spec.ports[{at}].{field}"), key_text(&wish.key))
+        }
+    }
 }

@@ -10,6 +10,8 @@
 //! value of the wrong type is kept as [`Field::Wrong`] until [`Conversion`] names it. Numbers are
 //! kept as they are, so that a port of 70000 is a remark and not a broken file.
 
+#[cfg(feature = "k8s-openapi")]
+mod api_types;
 mod cluster;
 mod convert;
 mod document;

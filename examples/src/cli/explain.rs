@@ -6,13 +6,11 @@ use std::process::ExitCode;
 use std::str::FromStr;
 
 use serde_json::{Value, json};
-use svc_core::config::ProxyMode;
-use svc_core::{
-    Explanation, Flow, IpFamily, Masquerade, Origin, Protocol, Reason, Verdict, explain,
-};
+use svc_core::{Explanation, Flow, IpFamily, Origin, Protocol, Reason, Verdict, explain_verdict};
 
 use super::Output;
 use super::input::{Input, InputArgs};
+use crate::backend::Backend;
 
 /// Explains what a node does with the first packet of a connection
 #[derive(Clone, Debug, clap::Args)]
@@ -34,26 +32,6 @@ pub struct ExplainArgs {
     /// Output format
     #[arg(short, long, value_enum, default_value_t)]
     output: Output,
-}
-
-/// Whose ruleset is asked.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
-pub enum Backend {
-    /// The plan itself
-    #[default]
-    Core,
-    /// The rendered nf_tables ruleset
-    Nftables,
-}
-
-impl Backend {
-    /// The mode whose plan the backend renders; `None`: whatever the configuration says.
-    pub fn mode(self) -> Option<ProxyMode> {
-        match self {
-            Self::Core => None,
-            Self::Nftables => Some(ProxyMode::Nftables),
-        }
-    }
 }
 
 /// Where a packet goes.
@@ -105,18 +83,27 @@ pub fn run(args: &ExplainArgs) -> ExitCode {
         protocol,
         interface: args.interface.as_deref().map(Into::into),
     };
-    let explanation = explained(&input, &flow);
-    match args.output {
-        Output::Json => println!("{}", to_json(&explanation)),
-        Output::Text => print!("{}", to_text(&flow, &explanation)),
+    match explained(&input, args.backend, &flow) {
+        Ok(explanation) => {
+            match args.output {
+                Output::Json => println!("{}", to_json(&explanation)),
+                Output::Text => print!("{}", to_text(&flow, &explanation)),
+            }
+            code
+        }
+        Err(fault) => super::fail(&fault),
     }
-    code
 }
 
-/// Explains a flow by the plan of its family.
-pub fn explained(input: &Input, flow: &Flow) -> Explanation {
+/// Explains a flow by the plan of its family; the verdict is that of a backend's ruleset.
+fn explained(
+    input: &Input,
+    backend: Backend,
+    flow: &Flow,
+) -> Result<Explanation, backend_nftables::Fault> {
     let plan = input.planner.plan(IpFamily::of(flow.destination.ip()));
-    explain(&plan, input.planner.state(), flow)
+    let verdict = backend.verdict(&plan, flow)?;
+    Ok(explain_verdict(&plan, input.planner.state(), flow, verdict))
 }
 
 /// The stable form for programs.
@@ -247,13 +234,5 @@ pub fn words(reason: Reason) -> &'static str {
         Reason::NotANodePortAddress => "a node port, but this address does not serve node ports",
         Reason::NotAService => "no Service has this address and port",
         Reason::OtherFamily => "source and destination are not of one family",
-    }
-}
-
-/// Whether a target is masqueraded, as the JSON says it.
-pub fn masqueraded(masquerade: Masquerade) -> bool {
-    match masquerade {
-        Masquerade::Never => false,
-        Masquerade::Always => true,
     }
 }

@@ -162,10 +162,12 @@ fn drop_unused(before: &Service, after: &mut Service) {
             after.ip_family_policy = None;
         }
     }
-    let ports = |service: &Service| -> Vec<Option<u16>> {
-        service.ports.iter().map(|port| port.node_port).collect()
-    };
-    if has_node_ports(before) && !has_node_ports(after) && ports(before) == ports(after) {
+    let adds_none = after
+        .ports
+        .iter()
+        .filter_map(|port| port.node_port)
+        .all(|new| before.ports.iter().any(|port| port.node_port == Some(new)));
+    if has_node_ports(before) && !has_node_ports(after) && adds_none {
         for port in &mut after.ports {
             port.node_port = None;
         }

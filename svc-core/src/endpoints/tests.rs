@@ -218,6 +218,18 @@ fn b408_hostname_needs_the_subdomain_of_the_service() {
 }
 
 #[test]
+fn b409_b421_a_slice_names_its_service_and_its_pods() {
+    let (made, _) = slices(&service("web"), &[pod("web", 7)], &Topology::unknown());
+    assert_eq!(&*made[0].service, "web");
+    assert!(made[0].name.name.starts_with("web-"));
+    assert_eq!(made[0].name.namespace, service("web").name.namespace);
+    assert_eq!(
+        made[0].endpoints[0].pod().map(AsRef::as_ref),
+        Some("web-00007")
+    );
+}
+
+#[test]
 fn b410_b411_b412_named_target_ports_differ_per_pod() {
     let mut web = service("web");
     web.ports = [

@@ -1,0 +1,10 @@
+//! The host: its tools, which variant of iptables it uses, and what that has.
+
+mod detect;
+mod exec;
+mod lock;
+mod probe;
+
+pub use detect::{Detected, Variant, detect};
+pub(crate) use exec::{Tools, run};
+pub(crate) use probe::features;

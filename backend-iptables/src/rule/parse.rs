@@ -1,0 +1,463 @@
+//! Reads what `iptables-save` prints and `iptables-restore` accepts, in the spellings of both
+//! variants. Never fails: what is not known is kept as it was written.
+
+use std::net::{IpAddr, SocketAddr};
+
+use svc_core::{IpFamily, IpNet, Protocol};
+
+use super::text::{SAME_V4, SAME_V6};
+use super::{Mark, Match, Probability, Rule, Sense, SourcePorts, States, Target};
+use crate::name::ChainName;
+
+/// One line of `iptables-save`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Line<'a> {
+    /// `*nat`
+    Table(&'a str),
+    /// `:NAME policy [packets:bytes]`
+    Chain(&'a str),
+    /// `-A NAME …`, the rule not read yet.
+    Append(&'a str, &'a str),
+    /// `COMMIT`
+    Commit,
+    /// A comment, an empty line, or something else.
+    Other,
+}
+
+/// Takes a line apart.
+pub fn parse_line(line: &str) -> Line<'_> {
+    // Counters in front of a rule, as `iptables-save -c` prints them.
+    let line = match line.strip_prefix('[') {
+        Some(rest) => rest.split_once("] ").map_or("", |(_, rest)| rest),
+        None => line,
+    };
+    if let Some(rest) = line.strip_prefix("-A ") {
+        let (chain, rule) = rest.split_once(' ').unwrap_or((rest, ""));
+        return Line::Append(chain, rule);
+    }
+    if let Some(rest) = line.strip_prefix(':') {
+        return Line::Chain(rest.split(' ').next().unwrap_or_default());
+    }
+    if let Some(table) = line.strip_prefix('*') {
+        return Line::Table(table.trim_end());
+    }
+    match line.trim_end() == "COMMIT" {
+        true => Line::Commit,
+        false => Line::Other,
+    }
+}
+
+impl Rule {
+    /// Reads what follows `-A NAME`.
+    ///
+    /// A rule with a condition that is not known is one [`Match::Opaque`] with a known target.
+    pub fn parse(text: &str) -> Self {
+        let tokens = tokens(text);
+        let mut reader = Reader {
+            tokens: &tokens,
+            at: 0,
+            matches: Vec::new(),
+            target: None,
+        };
+        if reader.read().is_some() {
+            return Self::new(reader.matches, reader.target.unwrap_or(Target::Continue));
+        }
+        let target = tokens.windows(2).find_map(|pair| {
+            let chain = ChainName::new(pair[1])?;
+            match pair[0] {
+                "-j" if chain.is_ours() => Some(Target::Jump(chain)),
+                "-g" => Some(Target::Goto(chain)),
+                _ => None,
+            }
+        });
+        let text = match &target {
+            Some(target) => text.replace(&target.to_string(), ""),
+            None => text.to_owned(),
+        };
+        let opaque = Match::Opaque(text.trim().into());
+        Self::new([opaque], target.unwrap_or(Target::Continue))
+    }
+}
+
+/// Splits at blanks, but not inside quotes; quotes are taken off.
+fn tokens(text: &str) -> Vec<&str> {
+    let mut tokens = Vec::with_capacity(16);
+    let mut rest = text.trim_start();
+    while !rest.is_empty() {
+        let (token, after) = match rest.strip_prefix('"') {
+            Some(quoted) => {
+                let end = closing_quote(quoted);
+                let token = quoted.get(..end).unwrap_or(quoted);
+                (token, quoted.get(end + 1..).unwrap_or_default())
+            }
+            None => rest.split_once(' ').unwrap_or((rest, "")),
+        };
+        tokens.push(token);
+        rest = after.trim_start();
+    }
+    tokens
+}
+
+fn closing_quote(quoted: &str) -> usize {
+    let mut escaped = false;
+    for (at, byte) in quoted.bytes().enumerate() {
+        match byte {
+            b'"' if !escaped => return at,
+            b'\\' => escaped = !escaped,
+            _ => escaped = false,
+        }
+    }
+    quoted.len()
+}
+
+struct Reader<'a> {
+    tokens: &'a [&'a str],
+    at: usize,
+    matches: Vec<Match>,
+    target: Option<Target>,
+}
+
+impl<'a> Reader<'a> {
+    fn next(&mut self) -> Option<&'a str> {
+        let token = self.tokens.get(self.at).copied();
+        self.at += 1;
+        token
+    }
+
+    fn take(&mut self, wanted: &str) -> bool {
+        let found = self.tokens.get(self.at) == Some(&wanted);
+        self.at += usize::from(found);
+        found
+    }
+
+    fn sense(&mut self) -> Sense {
+        match self.take("!") {
+            true => Sense::Not,
+            false => Sense::Is,
+        }
+    }
+
+    /// `None` if something is not known.
+    fn read(&mut self) -> Option<()> {
+        while self.at < self.tokens.len() {
+            let sense = self.sense();
+            let option = self.next()?;
+            match option {
+                "-s" => {
+                    let net = network(self.next()?)?;
+                    self.matches.push(Match::Source(sense, net));
+                }
+                "-d" => {
+                    let net = network(self.next()?)?;
+                    self.matches.push(Match::Destination(sense, net));
+                }
+                "-i" => {
+                    let name = self.next()?;
+                    self.matches.push(Match::Interface(sense, name.into()));
+                }
+                _ if sense == Sense::Not => return None,
+                "-p" => {
+                    let protocol = protocol(self.next()?)?;
+                    self.matches.push(Match::Protocol(protocol));
+                }
+                "-m" => {
+                    let module = self.next()?;
+                    let found = self.module(module)?;
+                    self.matches.push(found);
+                }
+                "-j" => {
+                    let name = self.next()?;
+                    self.target = Some(self.jump(name)?);
+                }
+                "-g" => self.target = Some(Target::Goto(ChainName::new(self.next()?)?)),
+                _ => return None,
+            }
+        }
+        Some(())
+    }
+
+    fn module(&mut self, module: &str) -> Option<Match> {
+        let sense = self.sense();
+        let option = self.next()?;
+        if sense == Sense::Not && !matches!(module, "mark" | "conntrack") {
+            return None;
+        }
+        match (module, option) {
+            ("tcp" | "udp" | "sctp", "--dport") => {
+                let range = self.next()?;
+                let (first, last) = range.split_once(':').unwrap_or((range, range));
+                let (first, last) = (first.parse().ok()?, last.parse().ok()?);
+                Some(Match::Ports(protocol(module)?, first, last))
+            }
+            ("mark", "--mark") => Some(Match::Mark(sense, mark(self.next()?)?)),
+            ("conntrack", "--ctstate") => Some(Match::States(sense, states(self.next()?)?)),
+            ("addrtype", "--src-type") => self.take("LOCAL").then_some(Match::SourceIsLocal),
+            ("addrtype", "--dst-type") => self.take("LOCAL").then_some(Match::DestinationIsLocal),
+            ("statistic", "--mode") => {
+                let random = self.take("random") && self.take("--probability");
+                let value = random.then(|| self.next()).flatten()?.parse().ok()?;
+                Probability::nearest(value).map(Match::Random)
+            }
+            ("recent", "--set" | "--update") => self.recent(option),
+            ("set", "--match-set") => {
+                let set = ChainName::new(self.next()?)?;
+                self.take("src").then_some(Match::InSet(set))
+            }
+            ("bpf", "--bytecode") => match self.next()? {
+                SAME_V4 => Some(Match::SameAddress(IpFamily::V4)),
+                SAME_V6 => Some(Match::SameAddress(IpFamily::V6)),
+                _ => None,
+            },
+            ("comment", "--comment") => Some(Match::Comment(unescaped(self.next()?).into())),
+            _ => None,
+        }
+    }
+
+    fn recent(&mut self, option: &str) -> Option<Match> {
+        let (mut seconds, mut reap, mut list) = (None, false, None);
+        loop {
+            match self.tokens.get(self.at).copied() {
+                Some("--seconds") => {
+                    self.at += 1;
+                    seconds = Some(self.next()?.parse().ok()?);
+                }
+                Some("--reap") => {
+                    self.at += 1;
+                    reap = true;
+                }
+                Some("--name") => {
+                    self.at += 1;
+                    list = Some(ChainName::new(self.next()?)?);
+                }
+                Some("--mask") => {
+                    self.at += 1;
+                    // Only whole addresses are remembered.
+                    let mask = self.next()?;
+                    let whole = ["255.255.255.255", "ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff"];
+                    whole.contains(&mask).then_some(())?;
+                }
+                Some("--rsource") => self.at += 1,
+                _ => break,
+            }
+        }
+        match (option, seconds, reap) {
+            ("--set", None, false) => Some(Match::Remember(list?)),
+            ("--update", Some(seconds), true) => Some(Match::Remembered(list?, seconds)),
+            _ => None,
+        }
+    }
+
+    fn jump(&mut self, name: &str) -> Option<Target> {
+        match name {
+            "ACCEPT" => Some(Target::Accept),
+            "DROP" => Some(Target::Drop),
+            "RETURN" => Some(Target::Return),
+            "REJECT" => {
+                if !self.take("--reject-with") {
+                    return Some(Target::Reject);
+                }
+                let with = self.next()?;
+                let default = ["icmp-port-unreachable", "icmp6-port-unreachable"];
+                default.contains(&with).then_some(Target::Reject)
+            }
+            "DNAT" => {
+                let to = self.take("--to-destination").then(|| self.next())??;
+                to.parse::<SocketAddr>().ok().map(Target::Dnat)
+            }
+            "MASQUERADE" => Some(Target::Masquerade(match self.take("--random-fully") {
+                true => SourcePorts::Random,
+                false => SourcePorts::Kept,
+            })),
+            "MARK" => {
+                let set = self.take("--set-xmark").then(|| self.next())??;
+                mark(set).map(Target::SetMark)
+            }
+            "SET" => {
+                let set = self.take("--add-set").then(|| self.next())??;
+                let rest = self.take("src") && self.take("--exist") && self.take("--timeout");
+                let timeout = rest.then(|| self.next())??.parse().ok()?;
+                Some(Target::AddToSet(ChainName::new(set)?, timeout))
+            }
+            _ if self.at == self.tokens.len() && !is_extension(name) => {
+                ChainName::new(name).map(Target::Jump)
+            }
+            _ => {
+                let rest = self.tokens.get(self.at - 2..)?.join(" ");
+                self.at = self.tokens.len();
+                Some(Target::Opaque(rest.into()))
+            }
+        }
+    }
+}
+
+/// Targets of the kernel that may stand without options; a chain cannot have such a name.
+fn is_extension(name: &str) -> bool {
+    const TARGETS: [&str; 9] = [
+        "AUDIT", "CHECKSUM", "CONNMARK", "LOG", "NFLOG", "NFQUEUE", "NOTRACK", "QUEUE", "TRACE",
+    ];
+    TARGETS.contains(&name)
+}
+
+fn network(text: &str) -> Option<IpNet> {
+    match text.contains('/') {
+        true => text.parse().ok(),
+        false => text.parse::<IpAddr>().ok().map(IpNet::from),
+    }
+}
+
+fn protocol(text: &str) -> Option<Protocol> {
+    match text {
+        "6" => Some(Protocol::Tcp),
+        "17" => Some(Protocol::Udp),
+        "132" => Some(Protocol::Sctp),
+        _ => text.parse().ok(),
+    }
+}
+
+fn number(text: &str) -> Option<u32> {
+    match text.strip_prefix("0x") {
+        Some(hex) => u32::from_str_radix(hex, 16).ok(),
+        None => text.parse().ok(),
+    }
+}
+
+fn mark(text: &str) -> Option<Mark> {
+    let (value, mask) = text.split_once('/').unwrap_or((text, "0xffffffff"));
+    Some(Mark {
+        value: number(value)?,
+        mask: number(mask)?,
+    })
+}
+
+fn states(text: &str) -> Option<States> {
+    let mut states = States::default();
+    for word in text.split(',') {
+        let (state, _) = States::NAMES.into_iter().find(|(_, name)| *name == word)?;
+        states = states.or(state);
+    }
+    Some(states)
+}
+
+fn unescaped(text: &str) -> String {
+    let mut plain = String::with_capacity(text.len());
+    let mut escaped = false;
+    for part in text.chars() {
+        if part == '\\' && !escaped {
+            escaped = true;
+            continue;
+        }
+        escaped = false;
+        plain.push(part);
+    }
+    plain
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// Read and written again, a line of either variant is what it was, but for defaults.
+    #[track_caller]
+    fn check(saved: &str, written: &str) {
+        let rule = Rule::parse(saved);
+        assert_eq!(rule.to_string(), written);
+        assert_eq!(Rule::parse(written), rule);
+    }
+
+    #[track_caller]
+    fn same(text: &str) {
+        check(text, text);
+        let opaque = |m: &Match| matches!(m, Match::Opaque(_));
+        assert!(!Rule::parse(text).matches().iter().any(opaque), "{text}");
+    }
+
+    #[test]
+    fn every_kind_of_our_rules_survives() {
+        same("! -s 10.0.0.0/8 -j MARK --set-xmark 0x4000/0x4000");
+        same("-d 10.96.0.10/32 -p tcp -m tcp --dport 80 -g SVC-0a60000a-t00080c");
+        same("-p udp -m udp --dport 0:40 -j SVC-X");
+        same("-d fd00::1/128 -p sctp -m sctp --dport 80 -j DNAT --to-destination [fd10::1]:80");
+        same(
+            "-p tcp -m statistic --mode random --probability 0.33333333349 -j DNAT --to-destination 10.1.0.1:8080",
+        );
+        same(
+            "-m conntrack --ctstate DNAT -m bpf --bytecode \"6,32 0 0 12,7 0 0 0,32 0 0 16,29 0 1 0,6 0 0 1,6 0 0 0\" -j MASQUERADE --random-fully",
+        );
+        same("-m mark ! --mark 0x8000/0x8000 -m addrtype --dst-type LOCAL -j SVC-NODEPORTS");
+        same("! -i cni0 -m addrtype --src-type LOCAL -j RETURN");
+        same("-m set --match-set SVC-a src -g SVC-a");
+        same("-j SET --add-set SVC-a src --exist --timeout 300");
+        same("-m conntrack ! --ctstate RELATED,ESTABLISHED,DNAT -j DROP");
+        same("-m comment --comment \"a \\\"b\\\" c\" -j ACCEPT");
+        same("-j MASQUERADE");
+    }
+
+    #[test]
+    fn defaults_are_left_out() {
+        check(
+            "-p tcp -m recent --update --seconds 9 --reap --name SVC-a --mask 255.255.255.255 --rsource -j RETURN",
+            "-p tcp -m recent --update --seconds 9 --reap --name SVC-a --rsource -j RETURN",
+        );
+        check(
+            "-j REJECT --reject-with icmp6-port-unreachable",
+            "-j REJECT",
+        );
+        check(
+            "-m mark --mark 1 -j DROP",
+            "-m mark --mark 0x1/0xffffffff -j DROP",
+        );
+    }
+
+    #[test]
+    fn what_is_not_known_is_kept_with_the_chain_it_leads_to() {
+        let rule = Rule::parse("-p tcp -m multiport --dports 1,2 -j SVC-SERVICES");
+        assert_eq!(rule.callee(), ChainName::new("SVC-SERVICES"));
+        assert!(matches!(rule.matches(), [Match::Opaque(_)]));
+        let log = Rule::parse("-j LOG --log-prefix \"a b\"");
+        assert!(matches!(log.target(), Target::Opaque(_)));
+        assert!(matches!(
+            Rule::parse("-j TRACE").target(),
+            Target::Opaque(_)
+        ));
+    }
+
+    #[test]
+    fn lines_are_told_apart() {
+        assert_eq!(parse_line("*nat"), Line::Table("nat"));
+        assert_eq!(parse_line(":SVC-A - [0:0]"), Line::Chain("SVC-A"));
+        assert_eq!(parse_line("[3:4] -A X -j Y"), Line::Append("X", "-j Y"));
+        assert_eq!(parse_line("-A X"), Line::Append("X", ""));
+        assert_eq!(parse_line("COMMIT"), Line::Commit);
+        assert_eq!(parse_line("# comment"), Line::Other);
+        assert_eq!(parse_line("[broken"), Line::Other);
+    }
+
+    proptest! {
+        #[test]
+        fn probabilities_survive(part in 1usize..5000, more in 1usize..5000) {
+            let probability = Probability::of(part, part + more).unwrap();
+            let read: f64 = probability.to_string().parse().unwrap();
+            prop_assert_eq!(Probability::nearest(read), Some(probability));
+        }
+
+        #[test]
+        fn no_text_makes_the_parser_panic(text in "([!\\-a-zA-Z0-9_/.:,\" \\\\]|é){0,80}") {
+            let rule = Rule::parse(&text);
+            let again = Rule::parse(&rule.to_string());
+            let _ = (again, parse_line(&text));
+        }
+
+        #[test]
+        fn no_shuffle_of_words_makes_the_parser_panic(
+            words in proptest::collection::vec(prop::sample::select(vec![
+                "-s", "-d", "-i", "-p", "-m", "-j", "-g", "!", "tcp", "recent", "--set", "--name",
+                "--mask", "conntrack", "--ctstate", "NEW", "set", "--match-set", "src", "DNAT",
+                "--to-destination", "1.2.3.4:5", "MARK", "--set-xmark", "0x1/0x2", "\"", "SET",
+            ]), 0..12),
+        ) {
+            let _ = Rule::parse(&words.join(" ")).to_string();
+        }
+    }
+}
