@@ -10,7 +10,7 @@ use backend_nftables::{Kernel, Renderer};
 use svc_core::config::ProxyMode;
 use svc_core::{IpFamily, NodeConfig, Reconciler};
 
-use crate::backend::NFTABLES_TABLE;
+pub use crate::backend::NFTABLES_TABLE as TABLE;
 use crate::node_proxy::{self, Backend, ProxyArgs};
 use crate::proxy::Family;
 
@@ -21,7 +21,7 @@ pub struct Args {
     #[command(flatten)]
     proxy: ProxyArgs,
     /// Name of the table, in the families ip and ip6
-    #[arg(long, value_name = "NAME", default_value = NFTABLES_TABLE)]
+    #[arg(long, value_name = "NAME", default_value = TABLE)]
     table: String,
 }
 
