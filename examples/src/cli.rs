@@ -1,6 +1,7 @@
 //! What the command lines have in common.
 
 pub mod diff;
+pub mod dns;
 pub mod explain;
 pub mod input;
 pub mod plan;

@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use examples::cli::{self, diff, explain, plan};
+use examples::cli::{self, diff, dns, explain, plan};
 use examples::demo;
 
 /// What a node does with the traffic of Kubernetes Services, and why
@@ -18,6 +18,7 @@ enum Command {
     Explain(explain::ExplainArgs),
     Plan(plan::PlanArgs),
     Diff(diff::DiffArgs),
+    Dns(dns::DnsArgs),
     Demo(demo::DemoArgs),
 }
 
@@ -29,6 +30,7 @@ fn main() -> ExitCode {
     match args.command {
         Command::Explain(args) => explain::run(&args),
         Command::Plan(args) => plan::run(&args),
+        Command::Dns(args) => dns::run(&args).unwrap_or_else(|error| cli::fail(&*error)),
         Command::Diff(args) => diff::run(&args).unwrap_or_else(|error| cli::fail(&*error)),
         Command::Demo(args) => demo::run(&args).unwrap_or_else(|error| cli::fail(&*error)),
     }

@@ -59,7 +59,7 @@ pub fn run(args: &PlanArgs) -> ExitCode {
 /// The iptables ruleset of a plan.
 fn iptables(plan: &Plan) -> String {
     let config = backend_iptables::Config::new(plan.family);
-    let ruleset = render(&mut backend_iptables::Renderer::new(config.clone()), plan);
+    let ruleset = render(&mut backend_iptables::Renderer::new(config), plan);
     let program = backend_iptables::Program::of(&config, &ruleset);
     format!("# {}\n{program}", plan.family)
 }
