@@ -1,6 +1,7 @@
 //! What the command lines have in common.
 
 pub mod explain;
+pub mod flows;
 pub mod input;
 pub mod plan;
 
