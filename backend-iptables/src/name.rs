@@ -7,7 +7,7 @@
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 
-use svc_core::{FrontendAddress, FrontendKind, Protocol, ServicePortPlan};
+use svc_core::{FrontendAddress, FrontendKind, IpFamily, Protocol, ServicePortPlan};
 
 use crate::key::Tree;
 
@@ -61,6 +61,13 @@ impl ChainName {
             .find(|length| matches!(text.len().checked_sub(*length), Some(1 | 3)))?;
         let stem = text.get(..length)?;
         Self::new(&format!("{stem}c"))
+    }
+
+    /// Whether this is a set of [`Anchor::pin`] in a family: sets of both are in one list.
+    pub(crate) fn is_pin(&self, family: IpFamily) -> bool {
+        let text = self.as_str().strip_prefix(PREFIX).unwrap_or_default();
+        let rest = text.split_once('-').map(|(_, rest)| rest);
+        rest.is_some_and(|rest| rest.starts_with(pin_letter(family)))
     }
 
     /// Whether the chain is one of ours.
@@ -208,7 +215,8 @@ impl Anchor {
             Some(IpAddr::V6(v6)) => format!("{:08x}", low(v6.to_bits())),
             None => "n".into(),
         };
-        ChainName::cut(&format!("{PREFIX}{place}-z{:014x}", hash.bits(56)))
+        let family = pin_letter(IpFamily::of(endpoint.ip()));
+        ChainName::cut(&format!("{PREFIX}{place}-{family}{:014x}", hash.bits(56)))
     }
 
     /// 13 bytes in IPv4; 19 in IPv6, where 28 have to do: ClusterIPs come from few ranges, so a
@@ -346,6 +354,13 @@ fn letter(protocol: Protocol) -> char {
     }
 }
 
+fn pin_letter(family: IpFamily) -> char {
+    match family {
+        IpFamily::V4 => 'z',
+        IpFamily::V6 => 'y',
+    }
+}
+
 fn tree_letter(tree: Tree) -> char {
     match tree {
         Tree::Cluster => 'c',
@@ -435,6 +450,10 @@ mod tests {
                 }
                 let pin = anchor.pin("10.1.0.1:8080".parse().unwrap());
                 assert_eq!(classify(pin), Class::Service, "{pin}");
+                assert!(
+                    pin.is_pin(IpFamily::V4) && !pin.is_pin(IpFamily::V6),
+                    "{pin}"
+                );
             }
         }
         for tree in Tree::ALL {

@@ -307,7 +307,7 @@ fn emit(
     let Some(rules) = pending.remove(&chain) else {
         return;
     };
-    for callee in rules.iter().filter_map(|(rule, _)| rule.callee()) {
+    for callee in rules.iter().rev().filter_map(|(rule, _)| rule.callee()) {
         if pending.contains_key(&callee) {
             emit(pending, callee, input);
         }
@@ -320,7 +320,7 @@ fn emit(
 }
 
 /// Which chains are written together.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Rank {
     /// Many rules lead here; they sort before all others.
     Answer,
@@ -336,6 +336,8 @@ fn rank(chain: ChainName) -> Rank {
     use crate::key::Tree;
     match classify(chain) {
         _ if [name::REJECT, name::DROP, name::HAIRPINNED].contains(&chain) => Rank::Answer,
+        // A root sorts among the others, and leads to all of them.
+        Class::Node(tree) if name::root(tree) == chain => Rank::Fixed,
         Class::Service | Class::Node(Tree::Cluster) => Rank::Service,
         Class::Node(Tree::External | Tree::NodePort | Tree::Beside | Tree::Hairpin) => Rank::Beside,
         Class::Fixed | Class::Unknown => Rank::Fixed,

@@ -3,6 +3,8 @@
 mod bytes;
 pub mod error;
 mod evaluate;
+#[cfg(any(test, feature = "testing"))]
+pub mod fake;
 mod kernel;
 mod key;
 pub mod netlink;
@@ -22,4 +24,4 @@ pub use kernel::{Kernel, KernelError, failure};
 pub use key::{ChainBody, ChainId, ElementValue, Key, Rare, SetId, Value};
 pub use render::{MAX_ENDPOINTS, Renderer};
 pub use schema::AFFINITY_SIZE;
-pub use transaction::{Batches, Start};
+pub use transaction::{BATCH_BYTES, Batches, Start};

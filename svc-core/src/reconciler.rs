@@ -28,6 +28,66 @@ use crate::plan::{Plan, ServicePortPlan};
 use crate::ruleset::{Base, Edit, EditGroup, Render, Ruleset, Transaction, subtract};
 
 /// Makes the rulesets of one family match the plan.
+///
+/// ```
+/// use std::collections::BTreeMap;
+/// use svc_core::{
+///     Action, Fragment, IpFamily, NodePlan, Plan, Reconciler, Render, Ruleset, ServicePortName,
+///     ServicePortPlan,
+/// };
+///
+/// /// One line of text for each front end.
+/// struct Lines;
+///
+/// impl Render for Lines {
+///     type Key = String;
+///     type Value = String;
+///
+///     fn skeleton(&mut self, node: &NodePlan) -> Ruleset<String, String> {
+///         BTreeMap::from([("node".into(), node.name.to_string())])
+///     }
+///
+///     fn service_port(
+///         &mut self,
+///         _: &NodePlan,
+///         name: &ServicePortName,
+///         plan: &ServicePortPlan,
+///     ) -> Fragment<String, String> {
+///         let line = |f: &svc_core::Frontend| (format!("{:?}", f.at), name.to_string());
+///         plan.frontends.iter().map(line).collect()
+///     }
+///
+///     fn is_shared(_: &String) -> bool {
+///         false
+///     }
+///
+///     fn learn(&mut self, _: &Ruleset<String, String>) {}
+///
+///     fn forget(&mut self, _: &ServicePortName) {}
+/// }
+///
+/// let plan = Plan::empty(IpFamily::V4, NodePlan::bare("node-1").into());
+/// let nothing = Plan::empty(IpFamily::V4, NodePlan::bare("").into());
+/// let mut reconciler = Reconciler::new(Lines, IpFamily::V4);
+/// reconciler.change(&nothing.diff(&plan));
+///
+/// let mut kernel = BTreeMap::new();
+/// loop {
+///     match reconciler.poll() {
+///         Action::Read => {
+///             reconciler.on_read(kernel.clone());
+///         }
+///         Action::Commit(transaction) => {
+///             for edit in transaction.edits() {
+///                 kernel.extend(edit.after.clone().map(|value| (edit.key.clone(), value)));
+///             }
+///             reconciler.on_committed();
+///         }
+///         Action::Idle => break,
+///     }
+/// }
+/// assert_eq!(kernel["node"], "node-1");
+/// ```
 #[derive(Clone, Debug)]
 pub struct Reconciler<R: Render> {
     render: R,

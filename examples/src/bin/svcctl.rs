@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use examples::cli::{self, explain, flows, plan};
+use examples::cli::{self, diff, explain, flows, plan};
 use examples::demo;
 
 /// What a node does with the traffic of Kubernetes Services, and why
@@ -17,6 +17,7 @@ struct Args {
 enum Command {
     Explain(explain::ExplainArgs),
     Plan(plan::PlanArgs),
+    Diff(diff::DiffArgs),
     Demo(demo::DemoArgs),
     Flows(flows::FlowsArgs),
 }
@@ -30,6 +31,7 @@ fn main() -> ExitCode {
         Command::Explain(args) => explain::run(&args),
         Command::Plan(args) => plan::run(&args),
         Command::Flows(args) => flows::run(&args).unwrap_or_else(|error| cli::fail(&*error)),
+        Command::Diff(args) => diff::run(&args).unwrap_or_else(|error| cli::fail(&*error)),
         Command::Demo(args) => demo::run(&args).unwrap_or_else(|error| cli::fail(&*error)),
     }
 }
