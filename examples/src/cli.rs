@@ -3,6 +3,7 @@
 pub mod diff;
 pub mod dns;
 pub mod explain;
+pub mod flows;
 pub mod input;
 pub mod plan;
 

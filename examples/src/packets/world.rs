@@ -1,5 +1,6 @@
 //! The node, pods and clients that objects speak of.
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
@@ -155,9 +156,9 @@ impl World {
         let namespace = self.sandbox.pod(&ip.to_string()).map(|pod| pod.namespace());
         if let (Some(pod), Some(namespace)) = (self.pods.get_mut(&ip), namespace) {
             for (transport, port) in served {
-                if !pod.servers.contains_key(&(*transport, *port)) {
-                    let server = serve(namespace, SocketAddr::new(ip, *port), *transport)?;
-                    pod.servers.insert((*transport, *port), server);
+                if let Entry::Vacant(free) = pod.servers.entry((*transport, *port)) {
+                    let at = SocketAddr::new(ip, *port);
+                    free.insert(serve(namespace, at, *transport)?);
                 }
             }
         }

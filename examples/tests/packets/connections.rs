@@ -1,6 +1,5 @@
 //! Connections that last.
 
-use backend_nftables::{Kernel, Key, Value};
 use examples::sandbox::{Session, Transport};
 use svc_core::object::EndpointSlice;
 

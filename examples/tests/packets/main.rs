@@ -1,7 +1,15 @@
 //! Backends with real packets; runs as root and as anyone: `cargo test -p examples --test packets`.
 //!
 //! The scenarios know no backend: one more is one more `UnderTest` and its trials.
-#![allow(clippy::unwrap_used, reason = "a trial fails by panicking")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a trial fails by panicking"
+)]
+#![allow(
+    clippy::wildcard_enum_match_arm,
+    reason = "a trial names what it expects, and everything else is wrong"
+)]
 
 mod affinity;
 mod connections;

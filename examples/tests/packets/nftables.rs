@@ -16,7 +16,7 @@ pub(crate) fn nat_chains_only() {
         in_kernel(&lab, family, |kernel| {
             let held = kernel.read().unwrap();
             let bases = held.iter().filter_map(|(key, value)| match (key, value) {
-                (Key::BaseChain(id), Value::Chain(chain)) => Some((id, chain.chain.base.clone()?)),
+                (Key::BaseChain(id), Value::Chain(chain)) => Some((id, chain.chain.base?)),
                 _ => None,
             });
             let bases: Vec<_> = bases.collect();
