@@ -15,6 +15,7 @@ use crate::config::Config;
 use crate::key::{Entry, Jump, Key, Table, Value};
 use crate::name::{self, ChainName, Class, classify};
 use crate::rule::Rule;
+use crate::skeleton::health_checks;
 use crate::tree::{self, Entries, Marked};
 
 /// Lines after which a new block starts, once the chains of Services are written.
@@ -45,6 +46,8 @@ pub(crate) struct Held {
     pub(crate) any: bool,
     /// Chains of ours to which rules of others lead: these can be emptied, not deleted.
     pub(crate) pinned: BTreeSet<(Table, ChainName)>,
+    /// Ports of health checks that are let in.
+    pub(crate) health_checks: BTreeSet<u16>,
 }
 
 /// Everything that a transaction does to the kernel.
@@ -128,6 +131,10 @@ impl Held {
             }
         };
         self.strays(config, &strays, &mut writes, &owners);
+        if let Some(rules) = writes.filter.written.get_mut(&name::HEALTH_CHECKS) {
+            let admitted = health_checks(&self.health_checks).into_iter();
+            *rules = admitted.map(|rule| (rule, None)).collect();
+        }
         for (chain, rules) in edits.written {
             writes.node(chain, rules, &owners);
         }
@@ -177,6 +184,15 @@ impl Held {
 }
 
 impl Writes {
+    /// Lets other health checks in.
+    pub(crate) fn health_checks(ports: &BTreeSet<u16>) -> Self {
+        let rules = health_checks(ports).into_iter().map(|rule| (rule, None));
+        let mut writes = Self::default();
+        let written = &mut writes.filter.written;
+        written.insert(name::HEALTH_CHECKS, rules.collect());
+        writes
+    }
+
     fn table(&mut self, table: Table) -> &mut TableWrites {
         match table {
             Table::Filter => &mut self.filter,
