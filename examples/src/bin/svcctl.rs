@@ -2,11 +2,7 @@
 
 use std::process::ExitCode;
 
-<<<<<<< HEAD
-use examples::cli::{self, diff, dns, explain, plan};
-=======
-use examples::cli::{self, diff, explain, flows, plan};
->>>>>>> packets
+use examples::cli::{self, diff, dns, explain, flows, plan};
 use examples::demo;
 
 /// What a node does with the traffic of Kubernetes Services, and why
@@ -35,11 +31,8 @@ fn main() -> ExitCode {
     match args.command {
         Command::Explain(args) => explain::run(&args),
         Command::Plan(args) => plan::run(&args),
-<<<<<<< HEAD
         Command::Dns(args) => dns::run(&args).unwrap_or_else(|error| cli::fail(&*error)),
-=======
         Command::Flows(args) => flows::run(&args).unwrap_or_else(|error| cli::fail(&*error)),
->>>>>>> packets
         Command::Diff(args) => diff::run(&args).unwrap_or_else(|error| cli::fail(&*error)),
         Command::Demo(args) => demo::run(&args).unwrap_or_else(|error| cli::fail(&*error)),
     }
