@@ -15,6 +15,7 @@ use crate::config::Config;
 use crate::key::{Entry, Jump, Key, Table, Value};
 use crate::name::{self, ChainName, Class, classify};
 use crate::rule::Rule;
+use crate::skeleton::health_checks;
 use crate::tree::{self, Entries, Marked};
 
 /// Lines after which a new block starts, once the chains of Services are written.
@@ -45,6 +46,8 @@ pub(crate) struct Held {
     pub(crate) any: bool,
     /// Chains of ours to which rules of others lead: these can be emptied, not deleted.
     pub(crate) pinned: BTreeSet<(Table, ChainName)>,
+    /// Ports of health checks that are let in.
+    pub(crate) health_checks: BTreeSet<u16>,
 }
 
 /// Everything that a transaction does to the kernel.
@@ -128,6 +131,10 @@ impl Held {
             }
         };
         self.strays(config, &strays, &mut writes, &owners);
+        if let Some(rules) = writes.filter.written.get_mut(&name::HEALTH_CHECKS) {
+            let admitted = health_checks(&self.health_checks).into_iter();
+            *rules = admitted.map(|rule| (rule, None)).collect();
+        }
         for (chain, rules) in edits.written {
             writes.node(chain, rules, &owners);
         }
@@ -177,6 +184,15 @@ impl Held {
 }
 
 impl Writes {
+    /// Lets other health checks in.
+    pub(crate) fn health_checks(ports: &BTreeSet<u16>) -> Self {
+        let rules = health_checks(ports).into_iter().map(|rule| (rule, None));
+        let mut writes = Self::default();
+        let written = &mut writes.filter.written;
+        written.insert(name::HEALTH_CHECKS, rules.collect());
+        writes
+    }
+
     fn table(&mut self, table: Table) -> &mut TableWrites {
         match table {
             Table::Filter => &mut self.filter,
@@ -307,7 +323,7 @@ fn emit(
     let Some(rules) = pending.remove(&chain) else {
         return;
     };
-    for callee in rules.iter().filter_map(|(rule, _)| rule.callee()) {
+    for callee in rules.iter().rev().filter_map(|(rule, _)| rule.callee()) {
         if pending.contains_key(&callee) {
             emit(pending, callee, input);
         }
@@ -320,7 +336,7 @@ fn emit(
 }
 
 /// Which chains are written together.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Rank {
     /// Many rules lead here; they sort before all others.
     Answer,
@@ -336,6 +352,8 @@ fn rank(chain: ChainName) -> Rank {
     use crate::key::Tree;
     match classify(chain) {
         _ if [name::REJECT, name::DROP, name::HAIRPINNED].contains(&chain) => Rank::Answer,
+        // A root sorts among the others, and leads to all of them.
+        Class::Node(tree) if name::root(tree) == chain => Rank::Fixed,
         Class::Service | Class::Node(Tree::Cluster) => Rank::Service,
         Class::Node(Tree::External | Tree::NodePort | Tree::Beside | Tree::Hairpin) => Rank::Beside,
         Class::Fixed | Class::Unknown => Rank::Fixed,

@@ -10,7 +10,7 @@ use crate::netlink::{Batch, Socket, TableId};
 use crate::read::read;
 use crate::render::Renderer;
 use crate::rule::{Family, TableName};
-use crate::transaction::{BATCH_BYTES, Batches, Start};
+use crate::transaction::{BATCH_BYTES, Batches, Blame, Start};
 
 /// The table of one family in one network namespace.
 ///
@@ -145,18 +145,31 @@ pub(crate) fn commit_batches(
 ) -> Result<(), CommitError> {
     let mut batches = Batches::new(table, start, transaction);
     if batches.len() == 1 {
-        batches.write(0, batch);
-        match send(batch) {
+        match send_batch(&batches, 0, batch, &mut send) {
             // Without privilege the send buffer does not grow far.
             Err(CommitError::TooLarge { .. }) => batches = batches.in_batches_of(BATCH_BYTES),
             result => return result,
         }
     }
-    for index in 0..batches.len() {
-        batches.write(index, batch);
-        send(batch)?;
+    (0..batches.len()).try_for_each(|index| send_batch(&batches, index, batch, &mut send))
+}
+
+/// Sends one batch; a large one that is refused once more, to learn who is to blame.
+fn send_batch(
+    batches: &Batches<'_>,
+    index: usize,
+    batch: &mut Batch,
+    send: &mut impl FnMut(&Batch) -> Result<(), CommitError>,
+) -> Result<(), CommitError> {
+    let blame = batches.blame(index);
+    batches.write(index, blame, batch);
+    match (send(batch), blame) {
+        (Err(CommitError::Refused(_)), Blame::Batch) => {
+            batches.write(index, Blame::Group, batch);
+            send(batch)
+        }
+        (result, Blame::Batch | Blame::Group) => result,
     }
-    Ok(())
 }
 
 /// The family of the table of a family.

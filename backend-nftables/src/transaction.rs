@@ -130,8 +130,8 @@ impl<'a> Batches<'a> {
         self.batches.is_empty()
     }
 
-    /// Writes the batch of an index.
-    pub fn write(&self, index: usize, batch: &mut Batch) {
+    /// Writes the batch of an index, with the blame for refusals as exact as asked.
+    pub fn write(&self, index: usize, blame: Blame, batch: &mut Batch) {
         batch.clear();
         batch.set_table(self.table.clone());
         if index == 0 && self.start == Start::Useless {
@@ -142,10 +142,38 @@ impl<'a> Batches<'a> {
             .get(index)
             .and_then(|range| self.operations.get(range.clone()));
         for operation in operations.unwrap_or_default() {
-            write(batch, operation);
+            let tag = match blame {
+                Blame::Group => operation.group,
+                Blame::Batch => NO_GROUP,
+            };
+            write(batch, tag, operation);
+        }
+    }
+
+    /// The quickest way to write the batch of an index that still allows exact blame later.
+    ///
+    /// Elements of one set and tag share a message, and the kernel spends more on a message than
+    /// on an element.
+    pub fn blame(&self, index: usize) -> Blame {
+        let operations = self.batches.get(index).map_or(0, Range::len);
+        match operations > MANY_OPERATIONS {
+            true => Blame::Batch,
+            false => Blame::Group,
         }
     }
 }
+
+/// What a refusal of the kernel names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Blame {
+    /// The group of edits.
+    Group,
+    /// Nothing but the batch, which is then to be written again to learn more.
+    Batch,
+}
+
+/// Operations from which on it pays to send a batch a second time if it is refused.
+const MANY_OPERATIONS: usize = 64;
 
 /// Tag of what belongs to no group.
 const NO_GROUP: u32 = u32::MAX;
@@ -216,8 +244,8 @@ fn bytes(operation: &Operation<'_>) -> usize {
     object + 700 * rules
 }
 
-fn write(batch: &mut Batch, operation: &Operation<'_>) {
-    let (tag, edit) = (operation.group, operation.edit);
+fn write(batch: &mut Batch, tag: u32, operation: &Operation<'_>) {
+    let edit = operation.edit;
     match &edit.key {
         Key::Element(set, key) => {
             let name = set.name();

@@ -1,12 +1,15 @@
 //! What the command lines have in common.
 
+pub mod diff;
+pub mod dns;
 pub mod explain;
+pub mod flows;
 pub mod input;
 pub mod plan;
 
 use std::process::ExitCode;
 
-use clap::Parser;
+use clap::{Command, Parser};
 
 /// Exit code of wrong usage, as `sysexits.h` has it.
 pub const USAGE: u8 = 64;
@@ -26,7 +29,23 @@ pub enum Output {
 /// # Errors
 /// With the exit code, after the message has been printed.
 pub fn parse<T: Parser>() -> Result<T, ExitCode> {
-    T::try_parse().map_err(|error| {
+    read(T::command())
+}
+
+/// The same for a proxy, which needs no manifests to clean up.
+///
+/// # Errors
+/// With the exit code, after the message has been printed.
+pub fn parse_proxy<T: Parser>() -> Result<T, ExitCode> {
+    read(T::command().mut_arg("manifests", |manifests| {
+        manifests.required(false).required_unless_present("cleanup")
+    }))
+}
+
+fn read<T: Parser>(command: Command) -> Result<T, ExitCode> {
+    let matches = command.try_get_matches();
+    let args = matches.and_then(|matches| T::from_arg_matches(&matches));
+    args.map_err(|error| {
         // A closed pipe is no reason for another exit code.
         let _ = error.print();
         match error.use_stderr() {

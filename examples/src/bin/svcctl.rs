@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use examples::cli::{self, explain, plan};
+use examples::cli::{self, diff, dns, explain, flows, plan};
 use examples::demo;
 
 /// What a node does with the traffic of Kubernetes Services, and why
@@ -17,7 +17,10 @@ struct Args {
 enum Command {
     Explain(explain::ExplainArgs),
     Plan(plan::PlanArgs),
+    Diff(diff::DiffArgs),
+    Dns(dns::DnsArgs),
     Demo(demo::DemoArgs),
+    Flows(flows::FlowsArgs),
 }
 
 fn main() -> ExitCode {
@@ -28,6 +31,9 @@ fn main() -> ExitCode {
     match args.command {
         Command::Explain(args) => explain::run(&args),
         Command::Plan(args) => plan::run(&args),
+        Command::Dns(args) => dns::run(&args).unwrap_or_else(|error| cli::fail(&*error)),
+        Command::Flows(args) => flows::run(&args).unwrap_or_else(|error| cli::fail(&*error)),
+        Command::Diff(args) => diff::run(&args).unwrap_or_else(|error| cli::fail(&*error)),
         Command::Demo(args) => demo::run(&args).unwrap_or_else(|error| cli::fail(&*error)),
     }
 }

@@ -7,7 +7,7 @@ use serde_json::json;
 use svc_core::config::ProxyMode;
 use svc_core::{
     Endpoint, Frontend, FrontendAddress, FrontendKind, IpFamily, LocalDetector, Masquerade, Plan,
-    Protocol, Route, Scope, ServicePortPlan, SourceRanges, address_text,
+    Protocol, Route, Scope, ServicePortPlan, SourceRanges, address_text, render,
 };
 
 use super::input::InputArgs;
@@ -30,12 +30,15 @@ pub enum PlanOutput {
     Text,
     /// The plan, for programs; stable
     Json,
+    /// The chains of both families, as iptables-save prints them
+    Iptables,
 }
 
 impl PlanOutput {
     fn mode(self) -> Option<ProxyMode> {
         match self {
             Self::Text | Self::Json => None,
+            Self::Iptables => Some(ProxyMode::Iptables),
         }
     }
 }
@@ -47,9 +50,18 @@ pub fn run(args: &PlanArgs) -> ExitCode {
     let plans = IpFamily::ALL.map(|family| input.planner.plan(family));
     match args.output {
         PlanOutput::Json => println!("{:#}", json!({ "plans": plans })),
+        PlanOutput::Iptables => plans.iter().for_each(|plan| print!("{}", iptables(plan))),
         PlanOutput::Text => print!("{}", plans.iter().map(to_text).collect::<String>()),
     }
     code
+}
+
+/// The iptables ruleset of a plan.
+fn iptables(plan: &Plan) -> String {
+    let config = backend_iptables::Config::new(plan.family);
+    let ruleset = render(&mut backend_iptables::Renderer::new(config), plan);
+    let program = backend_iptables::Program::of(&config, &ruleset);
+    format!("# {}\n{program}", plan.family)
 }
 
 /// A plan for people.

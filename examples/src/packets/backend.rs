@@ -6,7 +6,6 @@ use std::io;
 
 use svc_core::{IpFamily, Kernel, Planner, Reconciler, Render};
 
-use crate::nftables_proxy;
 use crate::proxy::{Family, update};
 
 /// Why a backend could not be used.
@@ -109,7 +108,7 @@ impl<R: Render, K> fmt::Debug for Reconciled<R, K> {
 /// When the kernel has no nf_tables.
 pub fn nftables() -> io::Result<Reconciled<backend_nftables::Renderer, backend_nftables::Kernel>> {
     use backend_nftables::{Kernel, Renderer};
-    let table = nftables_proxy::TABLE;
+    let table = crate::backend::NFTABLES_TABLE;
     Reconciled::open(
         move |family| Kernel::open(table, family),
         move |family| Reconciler::new(Renderer::new(table, family), family),

@@ -62,11 +62,44 @@ impl World {
     /// # Errors
     /// When packets could not be sent.
     pub fn observe(&mut self, flow: &Flow, expected: &Verdict) -> Result<Observed, WorldError> {
-        let transport = Transport::of(flow.protocol).ok_or(WorldError::NoSctp)?;
-        let sender = self.sender(flow.source)?;
-        let seen = self.send(flow, sender, transport, expected);
-        self.dismiss(sender)?;
-        Ok(seen?)
+        let mut seen = self.observe_each(std::slice::from_ref(flow), expected)?;
+        Ok(seen.pop().unwrap_or(Observed::Verdict(Verdict::Pass)))
+    }
+
+    /// The same for flows of one protocol and destination; silence is waited for once.
+    ///
+    /// # Errors
+    /// When packets could not be sent.
+    pub fn observe_each(
+        &mut self,
+        flows: &[Flow],
+        expected: &Verdict,
+    ) -> Result<Vec<Observed>, WorldError> {
+        let Some(first) = flows.first() else {
+            return Ok(Vec::new());
+        };
+        let transport = Transport::of(first.protocol).ok_or(WorldError::NoSctp)?;
+        let mut senders = Vec::new();
+        for flow in flows {
+            senders.push(self.sender(flow.source)?);
+        }
+        let owner = self.sandbox.namespace_of(first.destination.ip());
+        let witness = self.witness(owner, first.destination, transport)?;
+        let send = |(flow, sender): (&Flow, &Sender)| {
+            let outcomes = self.send(flow, *sender, transport, expected)?;
+            let each = outcomes.iter().map(|outcome| one(flow, owner, outcome));
+            Ok(together(&each.collect::<Vec<_>>()))
+        };
+        let all = flows.iter().zip(&senders);
+        let seen = match expected {
+            Verdict::Drop => at_once(all.map(|of| move || send(of))),
+            Verdict::Forward(_) | Verdict::Reject | Verdict::Pass => all.map(send).collect(),
+        };
+        drop(witness);
+        for sender in senders {
+            self.dismiss(sender)?;
+        }
+        seen
     }
 
     fn send(
@@ -75,21 +108,17 @@ impl World {
         sender: Sender,
         transport: Transport,
         expected: &Verdict,
-    ) -> Result<Observed, sandbox::Error> {
-        let owner = self.sandbox.namespace_of(flow.destination.ip());
-        let witness = self.witness(owner, flow.destination, transport)?;
+    ) -> Result<Vec<Outcome>, sandbox::Error> {
         let ask = |limit| {
             let from = self.namespace(sender);
             probe(from, Some(flow.source), flow.destination, transport, limit)
         };
-        let outcomes = match expected {
-            Verdict::Forward(targets) => one_by_one(attempts(targets.len()), || ask(PATIENCE))?,
-            Verdict::Reject | Verdict::Pass => at_once(|| ask(PATIENCE))?,
-            Verdict::Drop => at_once(|| ask(SILENCE))?,
-        };
-        drop(witness);
-        let each = outcomes.iter().map(|outcome| one(flow, owner, outcome));
-        Ok(together(&each.collect::<Vec<_>>()))
+        let few = 0..FAILURES;
+        match expected {
+            Verdict::Forward(targets) => one_by_one(attempts(targets.len()), || ask(PATIENCE)),
+            Verdict::Reject | Verdict::Pass => at_once(few.map(|_| || ask(PATIENCE))),
+            Verdict::Drop => at_once(few.map(|_| || ask(SILENCE))),
+        }
     }
 
     /// Answers at the destination itself, if it is somebody's: a packet that was left alone shows.
@@ -126,17 +155,17 @@ fn one_by_one(
     Ok(outcomes)
 }
 
-/// Connects a few times at once, for each may last.
-fn at_once(
-    ask: impl Fn() -> Result<Outcome, sandbox::Error> + Sync,
-) -> Result<Vec<Outcome>, sandbox::Error> {
+/// Does several things at once, for each may last.
+fn at_once<T: Send, E: Send, Job: FnOnce() -> Result<T, E> + Send>(
+    jobs: impl Iterator<Item = Job>,
+) -> Result<Vec<T>, E> {
     thread::scope(|scope| {
-        let asking: Vec<_> = (0..FAILURES).map(|_| scope.spawn(&ask)).collect();
-        let outcomes = asking.into_iter().map(|thread| match thread.join() {
-            Ok(outcome) => outcome,
+        let working: Vec<_> = jobs.map(|job| scope.spawn(job)).collect();
+        let results = working.into_iter().map(|thread| match thread.join() {
+            Ok(result) => result,
             Err(panic) => std::panic::resume_unwind(panic),
         });
-        outcomes.collect()
+        results.collect()
     })
 }
 

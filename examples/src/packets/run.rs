@@ -36,6 +36,9 @@ pub struct Tally {
     pub not_sent: Vec<(String, &'static str)>,
 }
 
+/// Opens a backend in the network namespace of the calling thread.
+pub type Open<'a> = &'a (dyn Fn() -> Result<Box<dyn Backend>, BackendError> + Sync);
+
 /// Runs cases against a backend and reports each.
 ///
 /// One proxy serves them all: between two cases the objects change and its rules with them. A
@@ -45,16 +48,16 @@ pub struct Tally {
 ///
 /// # Errors
 /// When the world of a case could not be built. A backend that fails is a failing case.
-pub fn run_cases<B: Backend>(
+pub fn run_cases(
     cases: &[FlowCase],
     mode: ProxyMode,
-    open: impl Fn() -> Result<B, BackendError> + Sync,
+    open: Open<'_>,
     report: &mut dyn FnMut(&FlowCase, &CaseResult),
 ) -> Result<Tally, WorldError> {
     let mut tally = Tally::default();
     let mut stage = None;
     for case in cases {
-        let result = run_case(case, mode, &open, &mut stage)?;
+        let result = run_case(case, mode, open, &mut stage)?;
         match &result {
             CaseResult::Passed => tally.passed += 1,
             CaseResult::Failed(_) => tally.failed += 1,
@@ -67,18 +70,18 @@ pub fn run_cases<B: Backend>(
 }
 
 /// A world and what serves its node.
-struct Stage<B> {
+struct Stage {
     // First, so that its sockets are closed before the namespace goes.
-    backend: B,
+    backend: Box<dyn Backend>,
     planner: Planner,
     world: World,
 }
 
-fn run_case<B: Backend>(
+fn run_case(
     case: &FlowCase,
     mode: ProxyMode,
-    open: &(impl Fn() -> Result<B, BackendError> + Sync),
-    stage: &mut Option<Stage<B>>,
+    open: Open<'_>,
+    stage: &mut Option<Stage>,
 ) -> Result<CaseResult, WorldError> {
     let Some(expected) = case.expected(mode) else {
         return Ok(CaseResult::NotConcerned);
@@ -120,7 +123,7 @@ fn run_case<B: Backend>(
     Ok(CaseResult::Failed(format!("{wrong}; {alone}")))
 }
 
-impl<B: Backend> Stage<B> {
+impl Stage {
     /// Changes what the node serves to the objects of a case, and tells what is wrong then.
     fn show(
         &mut self,
@@ -134,6 +137,8 @@ impl<B: Backend> Stage<B> {
         if let Err(error) = node.run(|| backend.sync(planner))? {
             return Ok(Some(format!("not programmed: {error}")));
         }
+        // What packets of other cases were is of no concern to these.
+        node.forget_connections().map_err(WorldError::from)?;
         let seen = self.world.observe(&case.flow, expected)?;
         Ok((!seen.is(expected)).then(|| format!("expected {expected}; seen: {seen}")))
     }

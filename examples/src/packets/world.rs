@@ -1,5 +1,6 @@
 //! The node, pods and clients that objects speak of.
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
@@ -55,12 +56,10 @@ pub enum WorldError {
 /// Where a packet starts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Sender {
-    /// On the node.
-    Node,
-    /// On the node, which has the address only for as long as it sends.
-    Borrowed(IpAddr),
-    /// In the pod, or with the client, of this address.
-    Pod(IpAddr),
+    /// Where this address is.
+    Owner(IpAddr),
+    /// On the node, which has this address only for as long as it sends.
+    Borrower(IpAddr),
 }
 
 impl World {
@@ -157,9 +156,9 @@ impl World {
         let namespace = self.sandbox.pod(&ip.to_string()).map(|pod| pod.namespace());
         if let (Some(pod), Some(namespace)) = (self.pods.get_mut(&ip), namespace) {
             for (transport, port) in served {
-                if !pod.servers.contains_key(&(*transport, *port)) {
-                    let server = serve(namespace, SocketAddr::new(ip, *port), *transport)?;
-                    pod.servers.insert((*transport, *port), server);
+                if let Entry::Vacant(free) = pod.servers.entry((*transport, *port)) {
+                    let at = SocketAddr::new(ip, *port);
+                    free.insert(serve(namespace, at, *transport)?);
                 }
             }
         }
@@ -183,55 +182,55 @@ impl World {
         Ok(())
     }
 
-    /// Where packets from an address start: on the node, in its pod (which is started if its
-    /// address is one of pods), or with the clients.
+    /// Starts one client with several addresses, outside the cluster.
+    ///
+    /// # Errors
+    /// [`WorldError::Sandbox`].
+    pub fn add_clients(&mut self, name: &str, addresses: &[IpAddr]) -> Result<(), WorldError> {
+        let spec = PodSpec::elsewhere(name, addresses.iter().copied());
+        self.sandbox.add_pod(&spec)?;
+        Ok(())
+    }
+
+    /// Where packets from an address start: on the node, in its pod or with its client. Who does
+    /// not run yet is started, pods where their addresses belong and others outside the cluster.
     pub(super) fn sender(&mut self, source: IpAddr) -> Result<Sender, WorldError> {
-        if source.is_loopback() || self.node_addresses.contains(&source) {
-            return Ok(Sender::Node);
-        }
-        let cidrs = &self.pod_cidrs;
-        let cidr = cidrs.iter().find(|(cidr, _)| cidr.contains(&source));
-        if let Some((_, place)) = cidr.copied() {
-            if !self.pods.contains_key(&source) {
-                self.start(source, place)?;
-            }
-            return Ok(Sender::Pod(source));
-        }
-        if self.pods.contains_key(&source) {
-            return Ok(Sender::Pod(source));
+        if self.sandbox.namespace_of(source).is_some() {
+            return Ok(Sender::Owner(source));
         }
         if self.virtual_ips.contains(&source) {
-            self.sandbox.node().add_address(LOOPBACK, source.into())?;
-            return Ok(Sender::Borrowed(source));
+            let node = self.sandbox.node();
+            node.add_address(LOOPBACK, source.into())?;
+            node.wait_ready(UPLINK, &[source])?;
+            return Ok(Sender::Borrower(source));
         }
+        let mut cidrs = self.pod_cidrs.iter();
+        let known = cidrs.find(|(cidr, _)| cidr.contains(&source));
         // Clients are not in the namespace of the router: an answer from another node that the node
         // has to translate back would come home without it.
-        self.start(source, Place::OtherNode)?;
-        Ok(Sender::Pod(source))
+        self.start(source, known.map_or(Place::OtherNode, |(_, place)| *place))?;
+        Ok(Sender::Owner(source))
     }
 
     /// The namespace of a sender.
     pub(super) fn namespace(&self, sender: Sender) -> &Namespace {
-        match sender {
-            Sender::Node | Sender::Borrowed(_) => self.sandbox.node(),
-            Sender::Pod(ip) => match self.sandbox.pod(&ip.to_string()) {
-                Some(pod) => pod.namespace(),
-                // Pods are never removed but to be started again.
-                None => self.sandbox.outside(),
-            },
-        }
+        let owner = match sender {
+            Sender::Owner(ip) => self.sandbox.namespace_of(ip),
+            Sender::Borrower(_) => None,
+        };
+        owner.unwrap_or_else(|| self.sandbox.node())
     }
 
     /// Takes back what a sender was lent.
     pub(super) fn dismiss(&self, sender: Sender) -> Result<(), WorldError> {
         match sender {
-            Sender::Borrowed(ip) => Ok(self.sandbox.node().delete_address(LOOPBACK, ip.into())?),
-            Sender::Node | Sender::Pod(_) => Ok(()),
+            Sender::Borrower(ip) => Ok(self.sandbox.node().delete_address(LOOPBACK, ip.into())?),
+            Sender::Owner(_) => Ok(()),
         }
     }
 
-    /// The namespace that packets to an address from a source of the world come from: for tests
-    /// that connect by themselves.
+    /// The namespace that packets of a source come from, for tests that connect by themselves; it
+    /// is started like every sender.
     ///
     /// # Errors
     /// [`WorldError::Sandbox`].

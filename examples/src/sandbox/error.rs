@@ -95,6 +95,14 @@ pub enum Error {
         /// The kernel's answer; `EOPNOTSUPP` for a veth pair: the kernel lacks `CONFIG_VETH`.
         source: Errno,
     },
+    /// The kernel's table of connections could not be emptied.
+    #[error("cannot forget connections of network namespace {namespace}")]
+    Conntrack {
+        /// The namespace.
+        namespace: String,
+        /// The kernel's answer.
+        source: Errno,
+    },
     /// A link or address did not become usable in time.
     #[error("{what} is not ready in network namespace {namespace}")]
     NotReady {

@@ -31,6 +31,7 @@
 
 mod client;
 mod connect;
+mod conntrack;
 mod error;
 mod isolate;
 mod layout;

@@ -352,7 +352,7 @@ impl<'a> RecordSet<'a> {
     }
 
     /// The records in order.
-    pub fn iter(&self) -> impl Iterator<Item = RecordData<'a>> {
+    pub fn iter(&self) -> impl Iterator<Item = RecordData<'a>> + use<'a> {
         let set = *self;
         (0..set.len()).filter_map(move |position| set.at(position))
     }

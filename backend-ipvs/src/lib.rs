@@ -1,0 +1,28 @@
+//! IPVS backend.
+
+pub mod capabilities;
+pub mod companion;
+mod drain;
+pub mod error;
+mod evaluate;
+mod kernel;
+mod key;
+mod live;
+mod marks;
+mod netlink;
+mod render;
+mod scheduler;
+pub mod setting;
+mod system;
+mod work;
+
+pub use drain::DrainPolicy;
+pub use evaluate::{Evaluator, Fault, evaluate};
+pub use kernel::Kernel;
+pub use key::{Destination, Key, Method, Persistence, Server, ServerId, Value};
+pub use live::Live;
+pub use marks::Marks;
+pub use render::{Renderer, Settings};
+pub use scheduler::{Scheduler, UnknownScheduler};
+pub use setting::{Setting, StrictArp};
+pub use system::{Counted, Held, HeldId, LinkState, Presence, Request, System, TableEdit};

@@ -1,0 +1,138 @@
+//! A transaction in the order in which it is applied: IPVS has none, so every step is a sane state.
+//!
+//! ```text
+//!  1  companion table: what is new and what refuses
+//!  2  link
+//!  3  virtual servers: new and changed
+//!  4  destinations: new and changed
+//!  5  addresses: new                       (from here on clients come)
+//!  6  destinations: drained or deleted
+//!  7  virtual servers: deleted
+//!  8  addresses: deleted
+//!  9  companion table: what is gone, marks, and what refuses no more
+//! ```
+//!
+//! A front end is in the companion table before its virtual server exists and after: so the table
+//! always tells which virtual servers are ours.
+
+use std::net::{IpAddr, SocketAddr};
+
+use svc_core::{Edit, Transaction};
+
+use crate::companion::{self, SetId};
+use crate::key::{Destination, Key, Server, ServerId, Value};
+
+/// Something to do, and the index of the group that asks for it.
+pub(crate) type Of<T> = (usize, T);
+
+/// A transaction, sorted by what is done when.
+#[derive(Debug, Default)]
+pub(crate) struct Work {
+    pub(crate) table_first: Vec<Of<TableEdit>>,
+    pub(crate) link: Option<Of<Change>>,
+    pub(crate) new_servers: Vec<Of<(ServerId, Server)>>,
+    pub(crate) set_servers: Vec<Of<(ServerId, Server)>>,
+    pub(crate) new_destinations: Vec<Of<(ServerId, SocketAddr, Destination)>>,
+    pub(crate) set_destinations: Vec<Of<(ServerId, SocketAddr, Destination)>>,
+    pub(crate) new_addresses: Vec<Of<IpAddr>>,
+    /// With what is held.
+    pub(crate) old_destinations: Vec<Of<(ServerId, SocketAddr, Destination)>>,
+    pub(crate) old_servers: Vec<Of<ServerId>>,
+    pub(crate) old_addresses: Vec<Of<IpAddr>>,
+    pub(crate) table_last: Vec<Of<TableEdit>>,
+}
+
+/// An edit of the companion table.
+pub(crate) type TableEdit = Edit<companion::Key, companion::Value>;
+
+/// What is to become of the link.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Change {
+    Make,
+    Remove,
+}
+
+impl Work {
+    pub(crate) fn of(transaction: &Transaction<Key, Value>) -> Self {
+        let mut work = Self::default();
+        for (group, edits) in transaction.groups.iter().enumerate() {
+            for edit in &edits.edits {
+                work.add(group, edit);
+            }
+        }
+        work
+    }
+
+    fn add(&mut self, group: usize, edit: &Edit<Key, Value>) {
+        match (&edit.key, &edit.before, &edit.after) {
+            (Key::Companion(key), before, after) => {
+                let edit = Edit {
+                    key: key.clone(),
+                    before: table_value(before.as_ref()),
+                    after: table_value(after.as_ref()),
+                };
+                match is_late(&edit) {
+                    false => self.table_first.push((group, edit)),
+                    true => self.table_last.push((group, edit)),
+                }
+            }
+            (Key::Link, None, Some(_)) => self.link = Some((group, Change::Make)),
+            (Key::Link, Some(_), None) => self.link = Some((group, Change::Remove)),
+            (Key::Address(ip), None, Some(_)) => self.new_addresses.push((group, *ip)),
+            (Key::Address(ip), Some(_), None) => self.old_addresses.push((group, *ip)),
+            (Key::Server(id), before, Some(Value::Server(server))) => {
+                let list = match before {
+                    None => &mut self.new_servers,
+                    Some(_) => &mut self.set_servers,
+                };
+                list.push((group, (*id, server.clone())));
+            }
+            (Key::Server(id), Some(_), None) => self.old_servers.push((group, *id)),
+            (Key::Destination(id, at), before, Some(Value::Destination(value))) => {
+                let list = match before {
+                    None => &mut self.new_destinations,
+                    Some(_) => &mut self.set_destinations,
+                };
+                list.push((group, (*id, *at, *value)));
+            }
+            (Key::Destination(id, at), Some(Value::Destination(value)), None) => {
+                self.old_destinations.push((group, (*id, *at, *value)));
+            }
+            // No change, or a value that no key of the kind has.
+            (Key::Link | Key::Address(_) | Key::Server(_) | Key::Destination(..), _, _) => {}
+        }
+    }
+
+    /// Leaves the work of some groups undone.
+    pub(crate) fn without(&mut self, refused: impl Fn(usize) -> bool) {
+        fn keep<T>(list: &mut Vec<Of<T>>, refused: &impl Fn(usize) -> bool) {
+            list.retain(|(group, _)| !refused(*group));
+        }
+        keep(&mut self.table_first, &refused);
+        keep(&mut self.new_servers, &refused);
+        keep(&mut self.set_servers, &refused);
+        keep(&mut self.new_destinations, &refused);
+        keep(&mut self.set_destinations, &refused);
+        keep(&mut self.new_addresses, &refused);
+        keep(&mut self.old_destinations, &refused);
+        keep(&mut self.old_servers, &refused);
+        keep(&mut self.old_addresses, &refused);
+        keep(&mut self.table_last, &refused);
+    }
+}
+
+fn table_value(value: Option<&Value>) -> Option<companion::Value> {
+    match value {
+        Some(Value::Companion(value)) => Some(value.clone()),
+        Some(Value::Link | Value::Address | Value::Server(_) | Value::Destination(_)) | None => {
+            None
+        }
+    }
+}
+
+/// Whether an edit waits until destinations are there, or are gone.
+fn is_late(edit: &TableEdit) -> bool {
+    // A mark leads to a virtual server of its own.
+    let mark = matches!(edit.key, companion::Key::Element(SetId::Marks, _));
+    mark || edit.after.is_none()
+}
