@@ -5,6 +5,8 @@ pub mod dns;
 pub mod explain;
 pub mod flows;
 pub mod input;
+#[cfg(feature = "nft-json")]
+pub mod nft_json;
 pub mod plan;
 
 use std::process::ExitCode;
