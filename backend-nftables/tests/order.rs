@@ -1,0 +1,145 @@
+//! The order of operations, and how they are cut into batches.
+// Helpers outside of test functions may fail a test too.
+#![allow(clippy::unwrap_used, clippy::panic)]
+
+mod common;
+
+use backend_nftables::fake::FakeKernel;
+use backend_nftables::netlink::{Batch, What, requests};
+use backend_nftables::{Batches, Renderer, Start};
+use common::scenarios::{EVERYTHING, many, scenario};
+use common::{TABLE, render};
+use expect_test::expect;
+use svc_core::{Action, IpFamily, Plan, Reconciler, Transaction};
+
+#[test]
+fn a_first_load_comes_in_small_batches_and_the_hooks_last() {
+    let transaction = transaction(None, &many(2_000, 3).plan(IpFamily::V4));
+    let shown = batches(&transaction, Start::AsRead, None);
+    assert!(shown.len() > 5, "{}", shown.len());
+    let (hooks, rest) = shown.split_last().unwrap();
+    assert_eq!(hooks.1, ["chain", "rule"]);
+    assert!(rest.iter().all(|(bytes, _)| *bytes < 200_000));
+    let first = rest[0].1.join(" ");
+    assert!(first.starts_with("table set chain"), "{first}");
+}
+
+#[test]
+fn a_table_of_no_use_is_replaced_at_once() {
+    let transaction = transaction(None, &scenario(EVERYTHING).plan(IpFamily::V4));
+    let shown = batches(&transaction, Start::Useless, None);
+    assert_eq!(shown.len(), 1);
+    assert_eq!(shown[0].1[..2], ["- table", "table"]);
+}
+
+#[test]
+fn what_is_new_comes_first_and_what_goes_last() {
+    let before = scenario(EVERYTHING).plan(IpFamily::V4);
+    let after = EVERYTHING
+        .replace(" 10.64.2.1@n2 10.64.2.2@n2", " 10.64.2.3@n2")
+        .replace(
+            "service empty",
+            "service new type=LoadBalancer vip=192.0.2.77 range=192.0.2.0/30 affinity=5 ",
+        )
+        .replace("service dns ", "# ")
+        + "\nslice new-4 new port=80 10.64.1.9@n1";
+    let after = scenario(&after).plan(IpFamily::V4);
+    let transaction = transaction(Some(&before), &after);
+    let shown = batches(&transaction, Start::AsRead, None);
+    assert_eq!(shown.len(), 1);
+    expect![[r#"
+        set
+        chain
+        rule
+        sticky
+        live
+        hairpin
+        sources30
+        firewalled
+        pools
+        classes
+        local_classes
+        frontends
+        addresses
+        cluster_ips
+        - endpoints
+        endpoints
+        - pools
+        pools
+        - cluster_ips
+        - frontends
+        - pools
+        - hairpin
+        - endpoints"#]]
+    .assert_eq(&shown[0].1.join("\n"));
+    // The same in as many batches as there are operations.
+    assert!(batches(&transaction, Start::AsRead, Some(1)).len() > 30);
+}
+
+/// Bytes of each batch, and the kinds of objects in it, each run once.
+fn batches(
+    transaction: &Transaction<backend_nftables::Key, backend_nftables::Value>,
+    start: Start,
+    bytes: Option<usize>,
+) -> Vec<(usize, Vec<String>)> {
+    let table = FakeKernel::new(TABLE, IpFamily::V4).table().clone();
+    let mut batches = Batches::new(table.clone(), start, transaction);
+    if let Some(bytes) = bytes {
+        batches = batches.in_batches_of(bytes);
+    }
+    let mut batch = Batch::new(table);
+    let mut shown = Vec::new();
+    for index in 0..batches.len() {
+        batches.write(index, &mut batch);
+        let mut kinds: Vec<String> = requests(&batch)
+            .unwrap()
+            .into_iter()
+            .map(|request| match request.what {
+                What::AddTable(..) => "table".into(),
+                What::DeleteTable => "- table".into(),
+                What::AddChain(..) => "chain".into(),
+                What::DeleteChain(_) => "- chain".into(),
+                What::AddRule(..) => "rule".into(),
+                What::DeleteRule(..) | What::FlushChain(_) => "- rule".into(),
+                What::AddSet(..) => "set".into(),
+                What::DeleteSet(_) => "- set".into(),
+                What::AddElements(set, ..) => set.to_string(),
+                What::DeleteElements(set, _) | What::FlushSet(set) => format!("- {set}"),
+            })
+            .collect();
+        // A chain comes with its rules.
+        let chains = kinds.iter().position(|kind| kind == "chain");
+        if let Some(first) = chains {
+            let end = kinds
+                .iter()
+                .rposition(|kind| kind == "rule")
+                .unwrap_or(first);
+            kinds.splice(first..=end, ["chain".to_owned(), "rule".to_owned()]);
+        }
+        kinds.dedup();
+        shown.push((batch.byte_len(), kinds));
+    }
+    shown
+}
+
+/// The transaction that makes one plan of another, or of nothing.
+fn transaction(
+    before: Option<&Plan>,
+    after: &Plan,
+) -> std::sync::Arc<Transaction<backend_nftables::Key, backend_nftables::Value>> {
+    let mut reconciler = Reconciler::new(Renderer::new(TABLE, IpFamily::V4), IpFamily::V4);
+    let first = before.unwrap_or(after);
+    let mut delta = Plan::empty(first.family, first.node.clone()).diff(first);
+    delta.node = Some(first.node.clone());
+    reconciler.change(&delta);
+    assert!(matches!(reconciler.poll(), Action::Read));
+    reconciler.on_read(before.map(render).unwrap_or_default());
+    if let Some(before) = before {
+        assert!(matches!(reconciler.poll(), Action::Idle));
+        reconciler.change(&before.diff(after));
+    }
+    match reconciler.poll() {
+        Action::Commit(transaction) => transaction,
+        other => panic!("{other:?}"),
+    }
+}
