@@ -86,7 +86,20 @@ spec: {type: Other, sessionAffinity: Sticky, ports: [{port: 0}, {port: 80, proto
     let output = svcctl(&["validate"], &folder);
     assert_eq!(stderr(&output), "");
     assert_eq!(output.status.code(), Some(1));
-    expect![[""]].assert_eq(&stdout(&output));
+    expect![[r#"
+        demo/Bad: 8 errors
+          error: metadata.name: invalid: "Bad": a DNS label: at most 63 lower-case letters, digits and hyphens, no hyphen at either end
+          error: spec.ports[0].name: required: a name, as there are several ports
+          error: spec.ports[0].port: invalid: 0: between 1 and 65535
+          error: spec.ports[0].targetPort: invalid: 0: between 1 and 65535
+          error: spec.ports[1].name: required: a name, as there are several ports
+          error: spec.ports[1].protocol: not supported: "ICMP": one of SCTP, TCP, UDP
+          error: spec.sessionAffinity: not supported: "Sticky": one of ClientIP, None
+          error: spec.type: not supported: "Other": one of ClusterIP, ExternalName, LoadBalancer, NodePort
+        demo/away: valid
+        demo/none: valid
+        demo/web: valid
+    "#]].assert_eq(&stdout(&output));
     let output = svcctl(&["validate", "-o", "json"], &folder);
     let list: Value = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!(list["services"][0]["service"], "demo/Bad");
@@ -107,7 +120,74 @@ fn validate_of_good_services_ends_well() {
 #[test]
 fn endpoints_prints_slices_that_read_back() {
     let folder = folder("endpoints", &[("a.yaml", MANIFESTS)]);
-    let output = check(&["endpoints", "demo/web"], &folder, expect![[""]]);
+    let output = check(
+        &["endpoints", "demo/web"],
+        &folder,
+        expect![[r#"
+        addressType: IPv4
+        apiVersion: discovery.k8s.io/v1
+        endpoints:
+        - addresses:
+          - 10.64.1.1
+          conditions:
+            ready: true
+            serving: true
+            terminating: false
+          nodeName: n1
+          targetRef:
+            kind: Pod
+            name: web-1
+            namespace: demo
+          zone: z1
+        kind: EndpointSlice
+        metadata:
+          labels:
+            app: web
+            endpointslice.kubernetes.io/managed-by: endpointslice-controller.k8s.io
+            kubernetes.io/service-name: web
+            tier: front
+          name: web-ipv4-00000
+          namespace: demo
+        ports:
+        - name: http
+          port: 8080
+          protocol: TCP
+        - name: dns
+          port: 53
+          protocol: UDP
+        ---
+        addressType: IPv4
+        apiVersion: discovery.k8s.io/v1
+        endpoints:
+        - addresses:
+          - 10.64.2.1
+          conditions:
+            ready: false
+            serving: false
+            terminating: false
+          nodeName: n2
+          targetRef:
+            kind: Pod
+            name: web-2
+            namespace: demo
+        kind: EndpointSlice
+        metadata:
+          labels:
+            app: web
+            endpointslice.kubernetes.io/managed-by: endpointslice-controller.k8s.io
+            kubernetes.io/service-name: web
+            tier: front
+          name: web-ipv4-00001
+          namespace: demo
+        ports:
+        - name: http
+          port: 8081
+          protocol: TCP
+        - name: dns
+          port: 53
+          protocol: UDP
+    "#]],
+    );
     let text = stdout(&output);
     let mut input = text.as_bytes();
     let read = manifest::read_with_stdin(&[Source::Stdin], &mut input);
@@ -122,7 +202,38 @@ fn endpoints_prints_slices_that_read_back() {
 #[test]
 fn describe_prints_what_a_service_is() {
     let folder = folder("describe", &[("a.yaml", MANIFESTS)]);
-    check(&["describe", "service", "demo/web"], &folder, expect![[""]]);
+    check(
+        &["describe", "service", "demo/web"],
+        &folder,
+        expect![[r#"
+        Name:                     web
+        Namespace:                demo
+        Labels:                   app=web
+                                  tier=front
+        Annotations:              example.com/note: 80
+        Selector:                 app=web
+        Type:                     LoadBalancer
+        IP Family Policy:         SingleStack
+        IP Families:              IPv4
+        IP:                       10.96.0.10
+        IPs:                      10.96.0.10
+        LoadBalancer Ingress:     203.0.113.7 (VIP)
+        Port:                     http  80/TCP
+        TargetPort:               http/TCP
+        NodePort:                 http  30080/TCP
+        Endpoints:                10.64.1.1:8080
+        Port:                     dns  53/UDP
+        TargetPort:               53/UDP
+        NodePort:                 dns  30053/UDP
+        Endpoints:                10.64.1.1:53
+        Session Affinity:         ClientIP
+        Affinity Timeout:         10800 s
+        External Traffic Policy:  Local
+        Internal Traffic Policy:  Cluster
+        HealthCheck NodePort:     30099
+        Events:                   <none>
+    "#]],
+    );
 }
 
 #[test]
@@ -136,21 +247,66 @@ status: {phase: Running, podIP: 10.64.3.1}
     let folder = folder("events", &[("a.yaml", MANIFESTS), ("pod.yaml", pod)]);
     let output = svcctl(&["describe", "svc", "web", "-n", "demo"], &folder);
     let text = stdout(&output);
-    let events = text.split_once("Events:").unwrap().1;
-    expect![[""]].assert_eq(events);
+    let events = text.split_once("Events:\n").unwrap().1;
+    expect![[r#"
+          Type      Reason    Message
+          ----      ------    -------
+          Warning   Invalid   Pod demo/web-3: spec.nodeName: no endpoint of Service demo/web until Node "n3" exists
+    "#]].assert_eq(events);
 }
 
 #[test]
 fn get_prints_tables() {
     let folder = folder("get", &[("a.yaml", MANIFESTS)]);
-    check(&["get", "pods", "-o", "wide"], &folder, expect![[""]]);
-    check(&["get", "pods", "-n", "demo"], &folder, expect![[""]]);
-    check(&["get", "services", "-o", "wide"], &folder, expect![[""]]);
-    check(&["get", "endpointslices"], &folder, expect![[""]]);
+    check(
+        &["get", "pods", "-o", "wide"],
+        &folder,
+        expect![[r#"
+        NAMESPACE   NAME    READY   STATUS    IP          NODE
+        demo        web-1   True    Running   10.64.1.1   n1
+        demo        web-2   False   Running   10.64.2.1   n2
+    "#]],
+    );
+    check(
+        &["get", "pods", "-n", "demo"],
+        &folder,
+        expect![[r#"
+        NAME    READY   STATUS
+        web-1   True    Running
+        web-2   False   Running
+    "#]],
+    );
+    check(
+        &["get", "services", "-o", "wide"],
+        &folder,
+        expect![[r#"
+        NAMESPACE   NAME   TYPE           CLUSTER-IP   EXTERNAL-IP   PORT(S)                     SELECTOR
+        demo        away   ExternalName   <none>       example.com   <none>                      <none>
+        demo        none   ClusterIP      None         <none>        80/TCP                      app=web
+        demo        web    LoadBalancer   10.96.0.10   203.0.113.7   80:30080/TCP,53:30053/UDP   app=web
+    "#]],
+    );
+    check(
+        &["get", "endpointslices"],
+        &folder,
+        expect![[r#"
+        NAMESPACE   NAME              ADDRESSTYPE   PORTS     ENDPOINTS
+        demo        none-ipv4-00000   IPv4          8080      10.64.1.1
+        demo        none-ipv4-00001   IPv4          8081      10.64.2.1
+        demo        web-ipv4-00000    IPv4          8080,53   10.64.1.1
+        demo        web-ipv4-00001    IPv4          8081,53   10.64.2.1
+    "#]],
+    );
     check(
         &["get", "endpointslices", "-o", "wide"],
         &folder,
-        expect![[""]],
+        expect![[r#"
+            NAMESPACE   NAME              ADDRESSTYPE   PORTS     ENDPOINTS   SERVICE   NODES
+            demo        none-ipv4-00000   IPv4          8080      10.64.1.1   none      n1
+            demo        none-ipv4-00001   IPv4          8081      10.64.2.1   none      n2
+            demo        web-ipv4-00000    IPv4          8080,53   10.64.1.1   web       n1
+            demo        web-ipv4-00001    IPv4          8081,53   10.64.2.1   web       n2
+        "#]],
     );
 }
 
@@ -495,10 +651,10 @@ fn shapes_stay_shapes() {
 fn blocks_look_as_kubernetes_tools_print_them() {
     let value = json!({
         "spec": {"ports": [{"port": 80, "name": "http"}], "none": {}},
-        "data": {"a": "one\n  two\n", "n": "80"},
+        "data": {"a": "one\n  two\n", "count": "80"},
         "apiVersion": "v1",
     });
-    let expected = "apiVersion: v1\ndata:\n  a: |\n    one\n      two\n  n: \"80\"\nspec:\n  \
+    let expected = "apiVersion: v1\ndata:\n  a: |\n    one\n      two\n  count: \"80\"\nspec:\n  \
                     none: {}\n  ports:\n  - name: http\n    port: 80\n";
     assert_eq!(yaml::document(&value), expected);
 }
