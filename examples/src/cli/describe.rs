@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::process::ExitCode;
 
 use svc_core::config::{ProxyConfig, ProxyMode};
+use svc_core::endpoints::{self, Topology};
 use svc_core::object::{
     IpFamilyPolicy, IpMode, Service, ServicePort, ServiceType, TargetPort, TrafficDistribution,
     TrafficPolicy,
@@ -68,12 +69,15 @@ fn events(manifests: &Manifests, cluster: &Cluster, service: &Service) -> BTreeS
     let mut planner = Planner::new(config);
     feed(&mut planner, manifests, cluster);
     planner.delta();
+    let topology = Topology::of(&manifests.nodes);
+    let (_, of_pods) = endpoints::slices(service, &manifests.pods, &topology);
     let of_objects = manifests.diagnostics.iter().map(|(_, d)| d);
     of_objects
         .chain(&cluster.diagnostics)
         .chain(planner.diagnostics())
         .filter(|d| d.kind == ObjectKind::Service && d.object == service.name)
         .cloned()
+        .chain(of_pods)
         .collect()
 }
 
@@ -155,7 +159,7 @@ fn one_port(text: &mut String, service: &Service, port: &ServicePort, cluster: &
     if let Some(node_port) = port.node_port {
         line(text, "NodePort", &format!("{name}  {node_port}/{protocol}"));
     }
-    let endpoints = endpoints(service, port, cluster);
+    let endpoints = ready_endpoints(service, port, cluster);
     let endpoints = match endpoints.is_empty() {
         true => String::new(),
         false => first(&endpoints, SHOWN),
@@ -164,7 +168,7 @@ fn one_port(text: &mut String, service: &Service, port: &ServicePort, cluster: &
 }
 
 /// Addresses of the ready endpoints of a port, in the order of the slices.
-fn endpoints(service: &Service, port: &ServicePort, cluster: &Cluster) -> Vec<String> {
+fn ready_endpoints(service: &Service, port: &ServicePort, cluster: &Cluster) -> Vec<String> {
     let slices = cluster.endpoint_slices.iter();
     let mut list = Vec::new();
     for slice in slices.filter(|slice| slice.service_name() == service.name) {
@@ -231,7 +235,10 @@ fn event_text(events: &BTreeSet<Diagnostic>) -> String {
         return text;
     }
     let row = |event: &Diagnostic| {
-        let message = format!("{}: {}", event.field, event.message);
+        let message = match event.kind == ObjectKind::Service {
+            true => format!("{}: {}", event.field, event.message),
+            false => event.to_string(),
+        };
         vec![
             "  Warning".to_owned(),
             format!("{:?}", event.reason),
