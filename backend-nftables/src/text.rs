@@ -179,20 +179,22 @@ impl Listing<'_> {
 
 impl fmt::Display for Line<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.0)?;
         match (self.0, self.1) {
             (Key::Element(id, key), Value::Element(value)) => match set_of(id, key, value) {
-                Some(set) => write!(f, "{} {{ {} }}", self.0, element(&set, key, value)),
-                None => write!(f, "{}", self.0),
+                Some(set) => write!(f, " {{ {} }}", element(&set, key, value)),
+                None => write!(f, " {{ {key:?} }}"),
             },
-            (
-                Key::Table
-                | Key::Set(_)
-                | Key::Chain(_)
-                | Key::SourceRule(_)
-                | Key::Element(..)
-                | Key::BaseChain(_),
-                _,
-            ) => write!(f, "{}", self.0),
+            (_, Value::Set(set)) => {
+                write!(f, " {{ {}", value::types(set))?;
+                let properties = value::properties(set);
+                properties
+                    .iter()
+                    .try_for_each(|line| write!(f, "; {line}"))?;
+                f.write_str(" }")
+            }
+            (_, Value::Chain(body)) => write!(f, " of {} rules", body.rules.len()),
+            (_, Value::Table(_) | Value::Rule(_) | Value::Element(_)) => Ok(()),
         }
     }
 }
@@ -354,4 +356,41 @@ fn set_of(id: &SetId, key: &Bytes, value: &ElementValue) -> Option<Set> {
     let families = svc_core::IpFamily::ALL.into_iter();
     let mut sets = families.filter_map(|family| schema::set(id, family));
     sets.find(fits)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn elements_are_shown_in_their_family() {
+        let line = |id: SetId, key: &[u8], value: ElementValue| {
+            let key = Key::Element(id, Bytes::new(key).unwrap());
+            Line(&key, &Value::Element(value)).to_string()
+        };
+        assert_eq!(
+            line(SetId::Addresses, &[10, 0, 0, 1], ElementValue::present()),
+            "element addresses { 10.0.0.1 }"
+        );
+        assert_eq!(
+            line(SetId::Addresses, &[0; 16], ElementValue::present()),
+            "element addresses { :: }"
+        );
+        let mut data = [0; 20];
+        data[15] = 1;
+        data[17] = 80;
+        let key = [2u32.to_ne_bytes(), [0, 1, 0, 0]];
+        assert_eq!(
+            line(
+                SetId::Endpoints,
+                key.as_flattened(),
+                ElementValue::data(Bytes::from(data))
+            ),
+            "element endpoints { 2 . 1 : ::1 . 80 }"
+        );
+        assert_eq!(
+            line(SetId::Classes, &[], ElementValue::present()),
+            "element classes { * }"
+        );
+    }
 }

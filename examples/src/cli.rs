@@ -10,6 +10,8 @@ pub mod flows;
 pub mod get;
 pub mod input;
 pub mod objects;
+#[cfg(feature = "nft-json")]
+pub mod nft_json;
 pub mod plan;
 pub mod table;
 pub mod validate;
