@@ -47,6 +47,7 @@ fn zone(options: ZoneOptions, services: Vec<Service>) -> Zone {
         .chain(services)
         .chain([
             Event::Service(WatchEvent::InitDone),
+            Event::EndpointSlice(WatchEvent::Init),
             Event::EndpointSlice(WatchEvent::InitDone),
         ]);
     for event in events {
