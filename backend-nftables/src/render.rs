@@ -336,7 +336,7 @@ fn frontend_key(ip: IpAddr, transport: Protocol, number: u16) -> Bytes {
 }
 
 /// The pool that a front end leads to.
-fn pool_of(value: &Value) -> Option<PoolNumber> {
+pub(crate) fn pool_of(value: &Value) -> Option<PoolNumber> {
     let Value::Element(ElementValue {
         data: Some(Data::Value(data)),
         ..

@@ -78,7 +78,7 @@ impl Backend for Iptables {
                 marks,
                 ..Options::new(family)
             })?;
-            let renderer = Renderer::new(kernel.config().clone());
+            let renderer = Renderer::new(*kernel.config());
             let reconciler = Reconciler::new(renderer, family);
             families.push(Family { reconciler, kernel });
         }

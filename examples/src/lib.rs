@@ -8,6 +8,7 @@ pub mod dns;
 pub mod flow_cases;
 pub mod host;
 pub mod iptables_proxy;
+pub mod ipvs_proxy;
 pub mod manifest;
 pub mod nftables_proxy;
 pub mod node_proxy;

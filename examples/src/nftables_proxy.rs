@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use backend_nftables::error::EventError;
 use backend_nftables::netlink::Events;
-use backend_nftables::{Kernel, Renderer};
+use backend_nftables::{Kernel, Key, Line, Renderer, Value};
 use svc_core::config::ProxyMode;
 use svc_core::{IpFamily, NodeConfig, Reconciler};
 
@@ -76,6 +76,10 @@ impl Backend for Nftables {
     fn open(&self, _: &NodeConfig) -> Result<Families, Box<dyn Error>> {
         let families = open(&self.table);
         Ok(families.map_err(|error| format!("nf_tables: {error}"))?)
+    }
+
+    fn print(&self, key: &Key, value: &Value) -> String {
+        Line(key, value).to_string()
     }
 
     fn clean_up(&self, family: &mut Family<Renderer, Kernel>) -> Result<(), Box<dyn Error>> {

@@ -117,7 +117,7 @@ fn iptables(
         lock_file: Some(lock),
         ..backend_iptables::Options::new(IpFamily::V4)
     })?;
-    let renderer = backend_iptables::Renderer::new(kernel.config().clone());
+    let renderer = backend_iptables::Renderer::new(*kernel.config());
     let reconciler = Reconciler::new(renderer, IpFamily::V4);
     Ok(Family { reconciler, kernel })
 }
