@@ -1,5 +1,5 @@
 //! Commands that show what the API server and the controllers would do, on a folder of manifests.
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::panic, clippy::unwrap_used)]
 
 use std::fs;
 use std::path::{Path, PathBuf};
