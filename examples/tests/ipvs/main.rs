@@ -42,6 +42,7 @@ fn main() -> ExitCode {
 const IPVS: UnderTest = UnderTest {
     mode: ProxyMode::Ipvs,
     open: || Ok(Box::new(ipvs()?)),
+    shorter: 5,
 };
 
 type Ipvs = Reconciled<Renderer, Kernel>;
