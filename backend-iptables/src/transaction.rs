@@ -391,3 +391,92 @@ impl Input {
         group.name.as_ref()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+    use std::sync::Arc;
+
+    use svc_core::{Base, Edit, EditGroup, IpFamily, NodePlan, Protocol};
+
+    use super::*;
+    use crate::key::Tree;
+    use crate::rule::Target;
+    use crate::skeleton::skeleton;
+
+    fn group(edits: Vec<(Key, Value)>) -> EditGroup<Key, Value> {
+        let edit = |(key, value)| Edit {
+            key,
+            before: None,
+            after: Some(value),
+        };
+        EditGroup {
+            name: None,
+            edits: edits.into_iter().map(edit).collect(),
+        }
+    }
+
+    /// The skeleton and a number of Services with a ClusterIP and an external address each.
+    fn first_input(services: u32, blocks: Blocks) -> Input {
+        let config = Config::new(IpFamily::V4);
+        let skeleton = skeleton(&config, &NodePlan::bare("n1"));
+        let mut groups = vec![group(skeleton.into_iter().collect())];
+        for number in 0..services {
+            let ip = 0x0a60_0000 + number.wrapping_mul(2_654_435_761) % (1 << 20);
+            let chain = ChainName::new(&format!("SVC-{ip:08x}-t00080c")).unwrap();
+            let rules = Arc::from([Rule::always(Target::Return)]);
+            let entry = |tree, ip| Entry {
+                tree,
+                ip: Ipv4Addr::from_bits(ip).into(),
+                protocol: Protocol::Tcp,
+                port: 80,
+            };
+            groups.push(group(vec![
+                (Key::Chain(Table::Nat, chain), Value::Rules(rules)),
+                (Key::Entry(entry(Tree::Cluster, ip)), Value::To(chain)),
+                (Key::Entry(entry(Tree::External, !ip)), Value::To(chain)),
+            ]));
+        }
+        let transaction = Transaction {
+            groups,
+            base: Base::Empty,
+        };
+        let mut held = Held::default();
+        let writes = held.change(&config, &transaction);
+        writes.input(&held, blocks)
+    }
+
+    fn declared(input: &Input) -> Vec<ChainName> {
+        let lines = input
+            .text()
+            .lines()
+            .filter_map(|line| line.strip_prefix(':'));
+        let names = lines.filter_map(|line| ChainName::new(line.split(' ').next()?));
+        names.collect()
+    }
+
+    /// Anything else costs iptables-nft the square of the chains.
+    #[test]
+    fn chains_of_services_come_in_descending_order() {
+        let names = declared(&first_input(1_000, Blocks::One));
+        let services = names.iter().filter(|name| rank(**name) == Rank::Service);
+        let services: Vec<_> = services.collect();
+        assert!(services.len() > 1_000, "nodes of the tree among them");
+        assert!(services.is_sorted_by(|a, b| a > b));
+        let ranks: Vec<_> = names.iter().map(|name| rank(*name)).collect();
+        let nat = ranks.iter().position(|rank| *rank == Rank::Answer).unwrap();
+        assert!(ranks[nat..].is_sorted());
+    }
+
+    #[test]
+    fn a_long_input_is_split_where_that_is_faster() {
+        let blocks = |blocks| {
+            let input = first_input(3_000, blocks);
+            input.text().lines().filter(|line| *line == "*nat").count()
+        };
+        assert_eq!(blocks(Blocks::One), 1);
+        assert_eq!(blocks(Blocks::Several), 3);
+        let short = first_input(100, Blocks::Several);
+        assert_eq!(short.text().matches("*nat").count(), 1);
+    }
+}

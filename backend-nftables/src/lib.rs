@@ -26,4 +26,4 @@ pub use key::{ChainBody, ChainId, ElementValue, Key, Rare, SetId, Value};
 pub use render::{MAX_ENDPOINTS, Renderer};
 pub use schema::AFFINITY_SIZE;
 pub use text::{Line, Listing};
-pub use transaction::{BATCH_BYTES, Batches, Start};
+pub use transaction::{BATCH_BYTES, Batches, Blame, Start};

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use backend_nftables::error::{CommitError, Errno};
 use backend_nftables::fake::{FakeKernel, Fault};
 use backend_nftables::netlink::Batch;
-use backend_nftables::{Batches, Evaluator, Host, Key, Renderer, Start, Value, failure};
+use backend_nftables::{Batches, Blame, Evaluator, Host, Key, Renderer, Start, Value, failure};
 use common::edits::edit;
 use common::{TABLE, is_possible, render_with};
 use proptest::prelude::*;
@@ -194,7 +194,7 @@ impl Node {
         let mut batch = Batch::new(kernel.table().clone());
         let mut seen = Vec::new();
         for index in 0..batches.len() {
-            batches.write(index, &mut batch);
+            batches.write(index, Blame::Group, &mut batch);
             let refused = |error| format!("step {index}: {error:?} in {transaction:#?}");
             kernel.apply(&batch).map_err(refused)?;
             seen.push(verdicts(&kernel)?);

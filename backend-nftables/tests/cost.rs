@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use backend_nftables::netlink::{Batch, What, requests};
-use backend_nftables::{Batches, Renderer, Start, shares};
+use backend_nftables::{Batches, Blame, Renderer, Start, shares};
 use common::scenarios::{EVERYTHING, many, scenario};
 use common::{TABLE, render};
 use expect_test::{Expect, expect};
@@ -137,7 +137,7 @@ fn written(text: &str, change: &dyn Fn(&str) -> String) -> String {
     let batches = Batches::new(table.clone(), Start::AsRead, &transaction);
     assert_eq!(batches.len(), 1);
     let mut batch = Batch::new(table);
-    batches.write(0, &mut batch);
+    batches.write(0, Blame::Group, &mut batch);
     let (mut added, mut removed) = (BTreeMap::new(), BTreeMap::new());
     for request in requests(&batch).unwrap() {
         let (list, what, count) = match request.what {

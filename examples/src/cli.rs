@@ -1,13 +1,21 @@
 //! What the command lines have in common.
 
+pub mod describe;
 pub mod diff;
 pub mod dns;
+pub mod endpoints;
 pub mod explain;
+pub mod expose;
 pub mod flows;
+pub mod get;
 pub mod input;
 #[cfg(feature = "nft-json")]
 pub mod nft_json;
+pub mod objects;
 pub mod plan;
+pub mod table;
+pub mod validate;
+pub mod yaml;
 
 use std::process::ExitCode;
 

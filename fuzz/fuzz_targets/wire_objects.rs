@@ -12,16 +12,18 @@ fuzz_target!(|bytes: &[u8]| {
     };
     let (proxy, _) = read(&value, ModeChoice::FromFile);
     let mut planner = Planner::new(NodeConfig::new("n1", proxy));
+    planner.handle(Event::Service(WatchEvent::Init));
+    planner.handle(Event::EndpointSlice(WatchEvent::Init));
     let mut conversion = Conversion::default();
     for object in Document::from_value(value).objects.into_iter().flatten() {
         let event = match object {
             Object::Service(service) => {
                 let (service, _) = conversion.service(&service);
-                service.map(|service| Event::Service(WatchEvent::Apply(service)))
+                service.map(|service| Event::Service(WatchEvent::InitApply(service)))
             }
             Object::EndpointSlice(slice) => {
                 let (slice, _) = conversion.endpoint_slice(&slice);
-                slice.map(|slice| Event::EndpointSlice(WatchEvent::Apply(slice)))
+                slice.map(|slice| Event::EndpointSlice(WatchEvent::InitApply(slice)))
             }
             Object::Node(node) => {
                 let (node, _) = conversion.node(&node);

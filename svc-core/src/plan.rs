@@ -155,7 +155,7 @@ pub enum FrontendKind {
 pub enum SourceRanges {
     /// Everybody.
     All,
-    /// Only sources inside one of these, sorted.
+    /// Only sources inside one of these, sorted and disjoint.
     Only(Box<[IpNet]>),
 }
 

@@ -95,6 +95,8 @@ fn plan_port(
         },
         affinity: service
             .client_ip_affinity_seconds
+            // Conversion knows no 0; it would mean that nobody is kept.
+            .filter(|seconds| *seconds > 0)
             .map(|timeout_seconds| ClientIpAffinity { timeout_seconds }),
         frontends: frontends(service, &routes, family, granted),
         hairpin: policy.hairpin(node),
@@ -249,8 +251,9 @@ fn sources(service: &Service, routes: &Routes<'_>, family: IpFamily) -> SourceRa
     if node_may {
         ranges.extend(load_balancer_ips(service, family).map(IpNet::from));
     }
+    // No backend has to know what to do with one range inside another.
+    let mut ranges = IpNet::aggregate(&ranges);
     ranges.sort_unstable();
-    ranges.dedup();
     SourceRanges::Only(ranges.into_boxed_slice())
 }
 

@@ -144,9 +144,12 @@ impl<K: Ord> List<K> {
         }
     }
 
-    fn finish(&mut self) -> BTreeSet<K> {
+    /// The keys of a list that is complete; `None` if none was started, so that a stray end of a
+    /// list does not make everything disappear.
+    fn finish(&mut self) -> Option<BTreeSet<K>> {
+        let seen = self.seen.take()?;
         self.complete = true;
-        self.seen.take().unwrap_or_default()
+        Some(seen)
     }
 }
 
@@ -257,7 +260,9 @@ impl ClusterState {
             }
             WatchEvent::Apply(service) => self.put_service(service, changes),
             WatchEvent::InitDone => {
-                let seen = self.lists.services.finish();
+                let Some(seen) = self.lists.services.finish() else {
+                    return;
+                };
                 let gone: Vec<_> = self
                     .entries
                     .iter()
@@ -285,7 +290,9 @@ impl ClusterState {
             }
             WatchEvent::Apply(slice) => self.put_slice(slice, changes),
             WatchEvent::InitDone => {
-                let seen = self.lists.slices.finish();
+                let Some(seen) = self.lists.slices.finish() else {
+                    return;
+                };
                 let slices = self.entries.iter().flat_map(|e| &e.slices);
                 let gone: Vec<_> = slices
                     .filter(|slice| !seen.contains(&slice.name))
@@ -456,7 +463,9 @@ fn apply_plain<T: PartialEq>(
         }
         WatchEvent::Apply(object) => put(object),
         WatchEvent::InitDone => {
-            let seen = list.finish();
+            let Some(seen) = list.finish() else {
+                return NodeChange::Same;
+            };
             let before = objects.len();
             objects.retain(|name, _| seen.contains(name));
             match objects.len() == before {

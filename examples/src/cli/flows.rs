@@ -5,10 +5,11 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Instant;
 
+use backend_iptables::Variant;
 use svc_core::config::ProxyMode;
 
 use crate::flow_cases;
-use crate::packets::{CaseResult, Open, nftables, run_cases};
+use crate::packets::{CaseResult, Open, iptables, nftables, run_cases};
 use crate::sandbox::isolate;
 
 /// Sends the packets of flow cases through a backend's rules, in network namespaces
@@ -34,6 +35,10 @@ enum Tested {
     /// `nf_tables` over netlink
     #[default]
     Nftables,
+    /// `iptables-restore` of the variant over nf_tables
+    IptablesNft,
+    /// `iptables-restore` of the legacy variant
+    IptablesLegacy,
 }
 
 /// Runs the command. The process must have one thread only.
@@ -55,6 +60,12 @@ pub fn run(args: &FlowsArgs) -> Result<ExitCode, Box<dyn Error>> {
     isolate()?;
     let (mode, open): (ProxyMode, Open) = match args.backend {
         Tested::Nftables => (ProxyMode::Nftables, &|| Ok(Box::new(nftables()?))),
+        Tested::IptablesNft => (ProxyMode::Iptables, &|| {
+            Ok(Box::new(iptables(Variant::Nft)?))
+        }),
+        Tested::IptablesLegacy => (ProxyMode::Iptables, &|| {
+            Ok(Box::new(iptables(Variant::Legacy)?))
+        }),
     };
     let start = Instant::now();
     let tally = run_cases(&cases, mode, open, &mut |case, result| match result {

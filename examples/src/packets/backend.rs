@@ -28,6 +28,16 @@ pub trait Backend: Send {
     fn remove(&mut self) -> Result<(), BackendError>;
 }
 
+impl Backend for Box<dyn Backend> {
+    fn sync(&mut self, planner: &mut Planner) -> Result<(), BackendError> {
+        (**self).sync(planner)
+    }
+
+    fn remove(&mut self) -> Result<(), BackendError> {
+        (**self).remove()
+    }
+}
+
 /// A backend of reconcilers, one for each family.
 pub struct Reconciled<R: Render, K> {
     /// The families.

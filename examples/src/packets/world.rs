@@ -71,7 +71,7 @@ impl World {
         let layout = Layout {
             node: node.name.to_string(),
             node_addresses: node.addresses.clone(),
-            clients: Vec::new(),
+            clients: vec![ROUTER_V6.into()],
             ..Layout::default()
         };
         let sandbox = Sandbox::build(&layout)?;
@@ -256,6 +256,9 @@ pub(super) fn is_masqueraded(ip: IpAddr) -> bool {
         .any(|net| net.addr() == ip)
 }
 
+/// The router outside sends ICMPv6 errors from here: those from a link-local address are for the
+/// next hop only.
+const ROUTER_V6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0xffff, 0, 0, 0, 0, 1);
 /// The node's link to everything that is not on it.
 const UPLINK: &str = "eth0";
 const LOOPBACK: &str = "lo";

@@ -5,8 +5,8 @@ use svc_core::object::EndpointSlice;
 
 use crate::lab::{Lab, PATIENCE, UnderTest, at, ip, slice};
 
-/// A connection goes on when its endpoint leaves the Service, and when the Service is gone and new
-/// connections to its address are dropped.
+/// A connection goes on when its endpoint leaves the Service, and when the Service is gone and
+/// nobody serves new connections to its address.
 pub(crate) fn survive(under_test: &UnderTest) {
     let mut lab = Lab::new(under_test);
     lab.apply(WEB, &slices(&["1", "2"]));
@@ -25,14 +25,15 @@ pub(crate) fn survive(under_test: &UnderTest) {
         lab.check(from, at(to, 80), Transport::Tcp, &expect);
     }
     lab.replace("", &[]);
+    let [unallocated, _] = under_test.unserved();
     ask_all(&mut sessions, "without its Service");
     for (from, to) in [
         ("10.64.1.200", "10.96.0.10"),
         ("fd10:64:0:1::200", "fd10:96::10"),
     ] {
-        lab.check(from, at(to, 80), Transport::Tcp, "drop");
+        lab.check(from, at(to, 80), Transport::Tcp, unallocated);
     }
-    ask_all(&mut sessions, "beside dropped packets");
+    ask_all(&mut sessions, "beside packets to nobody");
 }
 
 fn open_sessions(lab: &mut Lab) -> Vec<Session> {
