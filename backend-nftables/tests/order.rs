@@ -6,7 +6,7 @@ mod common;
 
 use backend_nftables::fake::FakeKernel;
 use backend_nftables::netlink::{Batch, What, requests};
-use backend_nftables::{Batches, Renderer, Start};
+use backend_nftables::{Batches, Blame, Renderer, Start};
 use common::scenarios::{EVERYTHING, many, scenario};
 use common::{TABLE, render};
 use expect_test::expect;
@@ -61,11 +61,12 @@ fn what_is_new_comes_first_and_what_goes_last() {
         local_classes
         frontends
         addresses
-        cluster_ips
         - endpoints
         endpoints
         - pools
         pools
+        - frontends
+        frontends
         - cluster_ips
         - frontends
         - pools
@@ -90,7 +91,7 @@ fn batches(
     let mut batch = Batch::new(table);
     let mut shown = Vec::new();
     for index in 0..batches.len() {
-        batches.write(index, &mut batch);
+        batches.write(index, Blame::Group, &mut batch);
         let mut kinds: Vec<String> = requests(&batch)
             .unwrap()
             .into_iter()
