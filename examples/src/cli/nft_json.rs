@@ -1,18 +1,24 @@
 //! `svcctl plan -o nft-json`: a ruleset in nft's JSON, through the schema of the crate `nftables`.
 //!
-//! It reaches tables, chains, sets and maps with all their elements, and rules that look keys up
-//! without using what was found. It does not reach comments of tables and chains, rules that use
-//! the result of a look-up as the key of the next one (those of `services`, `outside-local`,
-//! `affinity-*`, and the masquerading one of `postrouting`), and map updates from the packet path:
-//! nft's language has no words for them. Nor does the schema have verdict maps. These are left away,
-//! and how many were is said on stderr. The result loads with `nft -j -f`, as a ruleset that sends no packet anywhere.
+//! It reaches tables, chains, sets and maps with all their elements, as `nft -j list ruleset` shows
+//! them, and rules that look keys up without using what was found. It does not reach:
+//!
+//! - rules that use the result of a look-up as the key of the next one (those of `services`,
+//!   `outside-local` and `affinity-*`, and the masquerading one of `postrouting`), and updates of
+//!   `affinity` from the packet path: nft's language has no words for them;
+//! - verdict maps, whose type the schema does not have, and `affinity`, as the schema's reader in nft
+//!   1.0.6 takes no set that rules may change;
+//! - comments of tables and chains.
+//!
+//! What is left away is counted on stderr. The result is to be read, not to be loaded: nft 1.0.6
+//! reads no maps of concatenated data.
 
 use std::borrow::Cow;
 use std::collections::HashSet;
 
 use backend_nftables::rule::{
     Bytes, CmpOp, Data, DataType, Expr, Family, FibFlags, Found, Hook, Immediate, MetaKey,
-    NatFlags, PayloadBase, Policy, Rule, Set, SetData, SetFlags, Type, Verdict,
+    NatFlags, PayloadBase, Policy, Reject, Rule, Set, SetData, SetFlags, Type, Verdict,
 };
 use backend_nftables::{ChainId, ElementValue, Key, SetId, Value};
 use nftables::expr::{self, Expression, NamedExpression};
@@ -36,7 +42,7 @@ pub fn print(rulesets: &[Ruleset<Key, Value>]) {
         Err(error) => eprintln!("error: {error}"),
     }
     if left > 0 {
-        eprintln!("note: {left} rules and verdict maps cannot be said so; -o nft shows them");
+        eprintln!("note: {left} rules and maps cannot be said so; -o nft shows them");
     }
 }
 
@@ -137,8 +143,11 @@ impl Context<'_> {
         }
     }
 
-    /// A set or map; `None` for verdict maps, whose type the schema does not have.
+    /// A set or map; `None` for verdict maps and for those that rules may change.
     fn set(&self, id: &SetId, set: &Set) -> Option<NfListObject<'static>> {
+        if set.flags.contains(SetFlags::DYNAMIC) {
+            return None;
+        }
         let from = Key::Element(id.clone(), Bytes::default());
         let elements = self.ruleset.range(from..).map_while(|pair| match pair {
             (Key::Element(of, key), Value::Element(value)) if of == id => {
@@ -316,7 +325,17 @@ fn last(expr: &Expr) -> Option<Statement<'static>> {
             Verdict::Jump(chain) => Statement::Jump(target(chain.as_str())),
             Verdict::Goto(chain) => Statement::Goto(target(chain.as_str())),
         }),
-        Expr::Reject(_) => Some(Statement::Reject(None)),
+        Expr::Reject(reject) => {
+            let kind = match reject {
+                // The code for a port is 3 in ICMP and 4 in ICMPv6.
+                Reject::Icmp { code: 3 } => stmt::RejectType::ICMP,
+                Reject::Icmp { code: 4 } => stmt::RejectType::ICMPv6,
+                Reject::Icmp { .. } | Reject::TcpReset | Reject::Icmpx { .. } => return None,
+            };
+            let code = nftables::types::RejectCode::PortUnreach;
+            let reject = stmt::Reject::new(Some(kind), Some(code));
+            Some(Statement::Reject(Some(reject)))
+        }
         Expr::Masquerade { flags } => {
             let random = flags.contains(NatFlags::FULLY_RANDOM);
             let flags = random.then(|| HashSet::from([stmt::NATFlag::FullyRandom]));
@@ -487,7 +506,6 @@ fn flags(set: &Set) -> Option<HashSet<schema::SetFlag>> {
         (SetFlags::CONSTANT, schema::SetFlag::Constant),
         (SetFlags::INTERVAL, schema::SetFlag::Interval),
         (SetFlags::TIMEOUT, schema::SetFlag::Timeout),
-        (SetFlags::DYNAMIC, schema::SetFlag::Dynamic),
     ];
     let own = known.into_iter();
     let own: HashSet<_> = own
