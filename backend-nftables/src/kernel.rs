@@ -196,8 +196,7 @@ pub fn failure(error: &CommitError, transaction: &Transaction<Key, Value>) -> Fa
     };
     let mut names: Vec<(ServicePortName, String)> = Vec::new();
     for refusal in refusals {
-        // Somebody else changed the table: reading it again will tell.
-        if matches!(refusal.errno, Errno::ENOENT | Errno::EEXIST | Errno::EBUSY) {
+        if says_nothing_of_the_object(refusal.errno) {
             continue;
         }
         let group = refusal
@@ -216,9 +215,80 @@ pub fn failure(error: &CommitError, transaction: &Transaction<Key, Value>) -> Fa
     }
 }
 
+/// Whether an error has another cause than the object itself: somebody else changed the table, which
+/// reading it again will tell, or the kernel is short of something.
+fn says_nothing_of_the_object(errno: Errno) -> bool {
+    let changed = matches!(errno, Errno::ENOENT | Errno::EEXIST | Errno::EBUSY);
+    changed
+        || matches!(
+            errno,
+            Errno::ENOMEM | Errno::ENOBUFS | Errno::EAGAIN | Errno::EINTR
+        )
+}
+
 fn words(refusal: &Refusal) -> String {
     match &refusal.message {
         Some(message) => format!("{}: {message}", refusal.errno),
         None => refusal.errno.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use svc_core::{Base, EditGroup, NamespacedName, Protocol};
+
+    use super::*;
+
+    fn refused(refusals: &[(Option<u32>, Errno)]) -> Failure {
+        let name = |service: &str| ServicePortName {
+            service: NamespacedName::new("a", service),
+            port: "".into(),
+            protocol: Protocol::Tcp,
+        };
+        let group = |name| EditGroup {
+            name,
+            edits: Vec::new(),
+        };
+        let transaction = Transaction {
+            groups: vec![group(None), group(Some(name("b"))), group(Some(name("c")))],
+            base: Base::InUse,
+        };
+        let refusal = |(tag, errno): &(Option<u32>, Errno)| Refusal {
+            tag: *tag,
+            index: 0,
+            errno: *errno,
+            message: None,
+            offset: None,
+        };
+        let refusals = refusals.iter().map(refusal).collect();
+        failure(&CommitError::Refused(refusals), &transaction)
+    }
+
+    #[test]
+    fn only_objects_that_are_to_blame_are_set_aside() {
+        let named = |failure| match failure {
+            Failure::Refused(names) => names
+                .into_iter()
+                .map(|(name, _)| name.to_string())
+                .collect(),
+            Failure::Busy | Failure::Unknown => Vec::new(),
+        };
+        let both = [(Some(1), Errno::EINVAL), (Some(2), Errno::EOPNOTSUPP)];
+        assert_eq!(named(refused(&both)), ["a/b", "a/c"]);
+        let twice = [
+            (Some(2), Errno::EINVAL),
+            (Some(2), Errno::EINVAL),
+            (Some(1), Errno::ENOENT),
+        ];
+        assert_eq!(named(refused(&twice)), ["a/c"]);
+        // The skeleton, the whole, and what somebody else did or memory lacks.
+        for refusal in [
+            (Some(0), Errno::EINVAL),
+            (None, Errno::EPERM),
+            (Some(1), Errno::EEXIST),
+            (Some(1), Errno::ENOMEM),
+        ] {
+            assert_eq!(refused(&[refusal]), Failure::Unknown);
+        }
     }
 }

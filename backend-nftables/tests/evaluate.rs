@@ -63,7 +63,7 @@ fn b157_a_client_stays_with_its_endpoint_through_every_front_end() {
             assert_eq!(outcome.pins.len(), 1);
             let to = |outcome: &Outcome| match &outcome.verdict {
                 Verdict::Forward(targets) => targets[0].endpoint,
-                other => panic!("{other}"),
+                other @ (Verdict::Reject | Verdict::Drop | Verdict::Pass) => panic!("{other}"),
             };
             for again in [cluster_ip, external] {
                 let next = outcomes(&plan, &flow(&format!("{client} -> {again}")), &outcome.pins);

@@ -141,6 +141,6 @@ fn transaction(
     }
     match reconciler.poll() {
         Action::Commit(transaction) => transaction,
-        other => panic!("{other:?}"),
+        other @ (Action::Idle | Action::Read) => panic!("{other:?}"),
     }
 }

@@ -71,7 +71,7 @@ fn compare(family: IpFamily, ruleset: &Ruleset<Key, Value>) {
             // nft says `ct status` in a way of its own.
             continue;
         }
-        let found = theirs.iter().any(|other| *other == object);
+        let found = theirs.contains(&object);
         assert!(found, "{kind}: {object} in {theirs:#?}");
         compared += 1;
     }
@@ -107,12 +107,13 @@ fn normalise(value: &mut Json) {
             });
             for (name, field) in fields.iter_mut() {
                 normalise(field);
-                match field {
-                    Json::String(_) if name == "flags" => *field = Json::Array(vec![field.clone()]),
-                    Json::Array(elements) if name == "elem" => {
-                        elements.sort_by_key(Json::to_string);
-                    }
-                    _ => {}
+                if name == "flags" && field.is_string() {
+                    *field = Json::Array(vec![field.clone()]);
+                }
+                if let Json::Array(elements) = field
+                    && name == "elem"
+                {
+                    elements.sort_by_key(Json::to_string);
                 }
             }
             fields.sort_keys();

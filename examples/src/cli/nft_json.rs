@@ -233,15 +233,13 @@ impl Context<'_> {
                 statements.push(Statement::Match(stmt::Match { left, right, op }));
                 continue;
             }
-            match self.load(expr) {
-                Some(expression) => loaded.push(expression),
-                None => match expr {
-                    Expr::Bitwise { mask, .. } => {
-                        let masked = masked(loaded.pop()?, mask)?;
-                        loaded.push(masked);
-                    }
-                    _ => statements.push(last(expr)?),
-                },
+            if let Some(expression) = self.load(expr) {
+                loaded.push(expression);
+            } else if let Expr::Bitwise { mask, .. } = expr {
+                let masked = masked(loaded.pop()?, mask)?;
+                loaded.push(masked);
+            } else {
+                statements.push(last(expr)?);
             }
         }
         Some(statements)
@@ -249,41 +247,47 @@ impl Context<'_> {
 
     /// What an expression loads, if it only loads.
     fn load(&self, expr: &Expr) -> Option<Expression<'static>> {
-        let named = match expr {
-            Expr::Payload {
-                base, offset, len, ..
-            } => NamedExpression::Payload(self.payload(*base, *offset, *len)),
-            Expr::Meta { key, .. } => NamedExpression::Meta(expr::Meta {
-                key: match key {
-                    MetaKey::L4Proto => expr::MetaKey::L4proto,
-                    MetaKey::Iifname => expr::MetaKey::Iifname,
-                    MetaKey::Len
-                    | MetaKey::Protocol
-                    | MetaKey::Mark
-                    | MetaKey::Iif
-                    | MetaKey::Oif
-                    | MetaKey::Oifname
-                    | MetaKey::NfProto
-                    | MetaKey::PktType => return None,
-                },
-            }),
-            Expr::Ct {
-                key,
-                direction: None,
-                ..
-            } => NamedExpression::CT(expr::CT {
+        let named = if let Expr::Payload {
+            base, offset, len, ..
+        } = expr
+        {
+            NamedExpression::Payload(self.payload(*base, *offset, *len))
+        } else if let Expr::Meta { key, .. } = expr {
+            let key = match key {
+                MetaKey::L4Proto => expr::MetaKey::L4proto,
+                MetaKey::Iifname => expr::MetaKey::Iifname,
+                MetaKey::Len
+                | MetaKey::Protocol
+                | MetaKey::Mark
+                | MetaKey::Iif
+                | MetaKey::Oif
+                | MetaKey::Oifname
+                | MetaKey::NfProto
+                | MetaKey::PktType => return None,
+            };
+            NamedExpression::Meta(expr::Meta { key })
+        } else if let Expr::Ct {
+            key,
+            direction: None,
+            ..
+        } = expr
+        {
+            NamedExpression::CT(expr::CT {
                 key: key.name().into(),
                 family: None,
                 dir: None,
-            }),
-            Expr::Fib { flags, .. } => NamedExpression::Fib(expr::Fib {
+            })
+        } else if let Expr::Fib { flags, .. } = expr {
+            let flag = match flags.contains(FibFlags::SADDR) {
+                true => expr::FibFlag::Saddr,
+                false => expr::FibFlag::Daddr,
+            };
+            NamedExpression::Fib(expr::Fib {
                 result: expr::FibResult::Type,
-                flags: HashSet::from([match flags.contains(FibFlags::SADDR) {
-                    true => expr::FibFlag::Saddr,
-                    false => expr::FibFlag::Daddr,
-                }]),
-            }),
-            _ => return None,
+                flags: HashSet::from([flag]),
+            })
+        } else {
+            return None;
         };
         Some(Expression::Named(named))
     }
@@ -316,38 +320,37 @@ impl Context<'_> {
 
 /// What ends a rule.
 fn last(expr: &Expr) -> Option<Statement<'static>> {
-    match expr {
-        Expr::Immediate(Immediate::Verdict(verdict)) => Some(match verdict {
+    if let Expr::Immediate(Immediate::Verdict(verdict)) = expr {
+        return Some(match verdict {
             Verdict::Accept => Statement::Accept(None),
             Verdict::Drop => Statement::Drop(None),
             Verdict::Continue => Statement::Continue(None),
             Verdict::Return => Statement::Return(None),
             Verdict::Jump(chain) => Statement::Jump(target(chain.as_str())),
             Verdict::Goto(chain) => Statement::Goto(target(chain.as_str())),
-        }),
-        Expr::Reject(reject) => {
-            let kind = match reject {
-                // The code for a port is 3 in ICMP and 4 in ICMPv6.
-                Reject::Icmp { code: 3 } => stmt::RejectType::ICMP,
-                Reject::Icmp { code: 4 } => stmt::RejectType::ICMPv6,
-                Reject::Icmp { .. } | Reject::TcpReset | Reject::Icmpx { .. } => return None,
-            };
-            let code = nftables::types::RejectCode::PortUnreach;
-            let reject = stmt::Reject::new(Some(kind), Some(code));
-            Some(Statement::Reject(Some(reject)))
-        }
-        Expr::Masquerade { flags } => {
-            let random = flags.contains(NatFlags::FULLY_RANDOM);
-            let flags = random.then(|| HashSet::from([stmt::NATFlag::FullyRandom]));
-            Some(Statement::Masquerade(Some(stmt::NAT {
-                addr: None,
-                family: None,
-                port: None,
-                flags,
-            })))
-        }
-        _ => None,
+        });
     }
+    if let Expr::Masquerade { flags } = expr {
+        let random = flags.contains(NatFlags::FULLY_RANDOM);
+        return Some(Statement::Masquerade(Some(stmt::NAT {
+            addr: None,
+            family: None,
+            port: None,
+            flags: random.then(|| HashSet::from([stmt::NATFlag::FullyRandom])),
+        })));
+    }
+    let Expr::Reject(Reject::Icmp { code }) = expr else {
+        return None;
+    };
+    // The code for a port is 3 in ICMP and 4 in ICMPv6.
+    let kind = match code {
+        3 => stmt::RejectType::ICMP,
+        4 => stmt::RejectType::ICMPv6,
+        _ => return None,
+    };
+    let code = nftables::types::RejectCode::PortUnreach;
+    let reject = stmt::Reject::new(Some(kind), Some(code));
+    Some(Statement::Reject(Some(reject)))
 }
 
 fn target(chain: &str) -> stmt::JumpTarget<'static> {
@@ -362,14 +365,14 @@ fn compare(left: Expression<'static>, op: CmpOp, data: &Bytes) -> Option<Stateme
         CmpOp::Ne => stmt::Operator::NEQ,
         CmpOp::Lt | CmpOp::Le | CmpOp::Gt | CmpOp::Ge => return None,
     };
-    let right = match &left {
-        Expression::Named(NamedExpression::Fib(_)) => Expression::String("local".into()),
-        Expression::Named(NamedExpression::Meta(_)) => {
-            let name = data.split(|byte| *byte == 0).next()?;
-            let end = if data.len() < 16 { "*" } else { "" };
-            Expression::String(format!("{}{end}", std::str::from_utf8(name).ok()?).into())
-        }
-        _ => Expression::Number(u32::from_ne_bytes(data.as_slice().try_into().ok()?)),
+    let right = if let Expression::Named(NamedExpression::Fib(_)) = &left {
+        Expression::String("local".into())
+    } else if let Expression::Named(NamedExpression::Meta(_)) = &left {
+        let name = data.split(|byte| *byte == 0).next()?;
+        let end = if data.len() < 16 { "*" } else { "" };
+        Expression::String(format!("{}{end}", std::str::from_utf8(name).ok()?).into())
+    } else {
+        Expression::Number(u32::from_ne_bytes(data.as_slice().try_into().ok()?))
     };
     Some(Statement::Match(stmt::Match { left, right, op }))
 }
