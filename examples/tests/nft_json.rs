@@ -7,7 +7,7 @@ use std::path::Path;
 use std::process::Command;
 use std::thread;
 
-use backend_nftables::{Kernel, Key, Renderer, Value};
+use backend_nftables::{Kernel, Key, Renderer, SetId, Value};
 use examples::backend::NFTABLES_TABLE;
 use examples::{cli::nft_json, flow_cases};
 use nftables::schema::Nftables;
@@ -24,12 +24,17 @@ fn nft_lists_the_objects_that_we_print() {
     for case in cases.iter().step_by(23) {
         let mut planner = Planner::new(case.node_config(ProxyMode::Nftables));
         case.tell(ProxyMode::Nftables, &mut planner);
+        planner.delta();
         for family in IpFamily::ALL {
             let mut renderer = Renderer::new(NFTABLES_TABLE, family);
             rulesets.push((family, render(&mut renderer, &planner.plan(family))));
         }
     }
-    assert!(rulesets.len() > 10);
+    let frontends = rulesets.iter().filter(|(_, ruleset)| {
+        let frontend = |key| matches!(key, &Key::Element(SetId::Frontends, _));
+        ruleset.keys().any(frontend)
+    });
+    assert!(frontends.count() > 5);
     let test = thread::spawn(move || {
         unshare(CloneFlags::CLONE_NEWNET).unwrap();
         for (family, ruleset) in &rulesets {
