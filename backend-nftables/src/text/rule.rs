@@ -47,42 +47,14 @@ struct State<F> {
 
 impl<'s, F: Fn(&SetName) -> Option<&'s Set>> State<F> {
     fn expr(&mut self, expr: &Expr) {
+        if let Some((dreg, width, text, kind)) = self.loaded(expr) {
+            self.load(dreg, width, text, kind);
+            return;
+        }
         match expr {
-            Expr::Payload {
-                base,
-                offset,
-                len,
-                dreg,
-            } => {
-                let (text, kind) = self.payload(*base, *offset, *len);
-                self.load(*dreg, *len as usize, text, kind);
-            }
-            Expr::Meta { key, dreg } => {
-                let kind = match key {
-                    MetaKey::L4Proto => Some(DataType::InetProto),
-                    MetaKey::Iifname | MetaKey::Oifname => Some(DataType::Ifname),
-                    MetaKey::Mark => Some(DataType::Mark),
-                    MetaKey::Len
-                    | MetaKey::Protocol
-                    | MetaKey::Iif
-                    | MetaKey::Oif
-                    | MetaKey::NfProto
-                    | MetaKey::PktType => None,
-                };
-                self.load(*dreg, key.width(), key.name().to_owned(), kind);
-            }
             Expr::MetaSet { key, sreg } => {
                 let from = self.words(*sreg, key.width());
                 self.say(format!("{} set {from}", key.name()));
-            }
-            Expr::Ct {
-                key,
-                direction,
-                dreg,
-            } => {
-                let direction = direction.map(|d| format!("{} ", d.name()));
-                let text = format!("ct {}{}", direction.unwrap_or_default(), key.name());
-                self.load(*dreg, key.width(), text, None);
             }
             Expr::Cmp { op, sreg, data } => self.compare(*op, *sreg, data),
             Expr::Bitwise {
@@ -92,53 +64,9 @@ impl<'s, F: Fn(&SetName) -> Option<&'s Set>> State<F> {
                 mask,
                 xor,
             } => self.bitwise(*sreg, *dreg, *len as usize, mask, xor),
-            Expr::Byteorder {
-                sreg, dreg, len, ..
-            } => {
-                let text = self.words(*sreg, *len as usize);
-                self.load(*dreg, *len as usize, text, None);
-            }
-            Expr::Immediate(Immediate::Data { dreg, data }) => {
-                let number = match data.first_chunk() {
-                    Some(bytes) if data.len() == 4 => u32::from_ne_bytes(*bytes).to_string(),
-                    Some(_) | None => hex(data),
-                };
-                self.load(*dreg, data.len(), number, None);
-            }
             Expr::Immediate(Immediate::Verdict(to)) => self.say(verdict(to)),
             Expr::Lookup(lookup) => self.lookup(lookup),
             Expr::Dynset { .. } => self.dynset(expr),
-            Expr::Numgen {
-                kind,
-                modulus,
-                dreg,
-                ..
-            } => {
-                let text = format!("numgen {} mod {modulus}", kind.name());
-                self.load(*dreg, 4, text, None);
-            }
-            Expr::Jhash {
-                sreg,
-                len,
-                modulus,
-                dreg,
-                ..
-            } => {
-                let from = self.words(*sreg, *len as usize);
-                self.load(*dreg, 4, format!("jhash {from} mod {modulus}"), None);
-            }
-            Expr::Fib {
-                result,
-                flags,
-                dreg,
-            } => {
-                let text = format!("fib {} {}", fib_key(*flags), result.name());
-                let width = match result {
-                    FibResult::Oif | FibResult::AddrType => 4,
-                    FibResult::Oifname => 16,
-                };
-                self.load(*dreg, width, text, None);
-            }
             Expr::Nat {
                 kind, addr, port, ..
             } => {
@@ -157,7 +85,96 @@ impl<'s, F: Fn(&SetName) -> Option<&'s Set>> State<F> {
             Expr::Reject(_) => self.say("reject".into()),
             Expr::Counter => self.say("counter".into()),
             Expr::Unknown { name, .. } => self.say(format!("# {name}")),
+            Expr::Payload { .. }
+            | Expr::Meta { .. }
+            | Expr::Ct { .. }
+            | Expr::Byteorder { .. }
+            | Expr::Immediate(Immediate::Data { .. })
+            | Expr::Numgen { .. }
+            | Expr::Jhash { .. }
+            | Expr::Fib { .. } => {}
         }
+    }
+
+    /// Register, bytes, words and type of what an expression loads, if that is all it does.
+    fn loaded(&self, expr: &Expr) -> Option<(Register, usize, String, Option<DataType>)> {
+        if let Expr::Payload {
+            base,
+            offset,
+            len,
+            dreg,
+        } = expr
+        {
+            let (text, kind) = self.payload(*base, *offset, *len);
+            return Some((*dreg, *len as usize, text, kind));
+        }
+        if let Expr::Meta { key, dreg } = expr {
+            let text = key.name().to_owned();
+            return Some((*dreg, key.width(), text, meta_type(*key)));
+        }
+        if let Expr::Ct {
+            key,
+            direction,
+            dreg,
+        } = expr
+        {
+            let direction = direction.map(|d| format!("{} ", d.name()));
+            let text = format!("ct {}{}", direction.unwrap_or_default(), key.name());
+            return Some((*dreg, key.width(), text, None));
+        }
+        self.computed(expr)
+    }
+
+    fn computed(&self, expr: &Expr) -> Option<(Register, usize, String, Option<DataType>)> {
+        if let Expr::Byteorder {
+            sreg, dreg, len, ..
+        } = expr
+        {
+            let len = *len as usize;
+            return Some((*dreg, len, self.words(*sreg, len), None));
+        }
+        if let Expr::Immediate(Immediate::Data { dreg, data }) = expr {
+            let number = match data.first_chunk() {
+                Some(bytes) if data.len() == 4 => u32::from_ne_bytes(*bytes).to_string(),
+                Some(_) | None => hex(data),
+            };
+            return Some((*dreg, data.len(), number, None));
+        }
+        if let Expr::Numgen {
+            kind,
+            modulus,
+            dreg,
+            ..
+        } = expr
+        {
+            let text = format!("numgen {} mod {modulus}", kind.name());
+            return Some((*dreg, 4, text, None));
+        }
+        if let Expr::Jhash {
+            sreg,
+            len,
+            modulus,
+            dreg,
+            ..
+        } = expr
+        {
+            let from = self.words(*sreg, *len as usize);
+            return Some((*dreg, 4, format!("jhash {from} mod {modulus}"), None));
+        }
+        let Expr::Fib {
+            result,
+            flags,
+            dreg,
+        } = expr
+        else {
+            return None;
+        };
+        let width = match result {
+            FibResult::Oif | FibResult::AddrType => 4,
+            FibResult::Oifname => 16,
+        };
+        let text = format!("fib {} {}", fib_key(*flags), result.name());
+        Some((*dreg, width, text, None))
     }
 
     fn compare(&mut self, op: CmpOp, sreg: Register, data: &Bytes) {
@@ -351,6 +368,20 @@ fn names(map: &str, fields: usize) -> Vec<String> {
         false => (1..=fields)
             .map(|number| format!("$data{number}"))
             .collect(),
+    }
+}
+
+fn meta_type(key: MetaKey) -> Option<DataType> {
+    match key {
+        MetaKey::L4Proto => Some(DataType::InetProto),
+        MetaKey::Iifname | MetaKey::Oifname => Some(DataType::Ifname),
+        MetaKey::Mark => Some(DataType::Mark),
+        MetaKey::Len
+        | MetaKey::Protocol
+        | MetaKey::Iif
+        | MetaKey::Oif
+        | MetaKey::NfProto
+        | MetaKey::PktType => None,
     }
 }
 
