@@ -11,7 +11,7 @@ use svc_core::testing::{Aims, plans};
 use svc_core::{Flow, Plan};
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 200, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 300, ..ProptestConfig::default() })]
 
     #[test]
     fn rulesets_agree_with_plans(plans in plans(), skip in 0..40usize) {

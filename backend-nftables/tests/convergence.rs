@@ -20,7 +20,7 @@ use svc_core::{
 };
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 24, max_shrink_iters: 60, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 64, max_shrink_iters: 60, ..ProptestConfig::default() })]
 
     #[test]
     fn the_kernel_converges(history in histories(), faults in bytes(20), v6 in any::<bool>()) {
