@@ -72,13 +72,16 @@ pub(crate) fn assemble(table: &TableId, parts: Parts) -> Reading {
     )];
     for (set, elements) in parts.sets {
         let id = SetId::from_name(&set.name);
-        let set = match schema::set(&id, family) {
+        let mut set = match schema::set(&id, family) {
             None => set,
             // A comment cannot be changed, and decides nothing.
             Some(known) if known == known.like(&set) => known,
             Some(_) => return Reading::useless(),
         };
-        if keeps_elements(&id) {
+        if is_interval(&id) && !alternates(&elements) {
+            // What is missing of a range cannot be told: the set is emptied and filled again.
+            set.comment = None;
+        } else if keeps_elements(&id) {
             objects.extend(ranges(&id, elements));
         }
         objects.push((Key::Set(id), Value::Set(Box::new(set))));
@@ -198,6 +201,24 @@ fn source_length(regs: Registers, rule: &Rule) -> Option<u8> {
     let comment = rule.comment.as_ref()?.as_str();
     let length = comment.rsplit_once('/')?.1.parse().ok()?;
     (source_rule(regs, length) == *rule).then_some(length)
+}
+
+/// Whether starts and ends of ranges of one field alternate.
+fn alternates(elements: &[Element]) -> bool {
+    let bounds = elements.iter().filter_map(|element| match element.kind() {
+        ElementKind::Plain => Some((&element.key, true)),
+        // nft marks so that nothing is before the first range.
+        ElementKind::IntervalEnd if element.key.iter().all(|byte| *byte == 0) => None,
+        ElementKind::IntervalEnd => Some((&element.key, false)),
+        ElementKind::CatchAll => None,
+    });
+    let mut bounds: Vec<(&Bytes, bool)> = bounds.collect();
+    // A range may end where the next one starts.
+    bounds.sort_unstable();
+    let starts = bounds.iter().map(|(_, start)| *start);
+    starts
+        .zip([true, false].into_iter().cycle())
+        .all(|(found, wanted)| found == wanted)
 }
 
 /// Makes ranges of the two elements by which the kernel tells each range of one field.

@@ -326,7 +326,9 @@ fn frontend_keys(
             FrontendAddress::NodePort(_) => (None, &node.node_ports.addresses[..]),
         };
         let port = frontend.at.port();
-        let ips = ip.into_iter().chain(ips.iter().copied());
+        // The key of a shadowed address is somebody else's.
+        let own = ips.iter().filter(|ip| !frontend.shadowed.contains(ip));
+        let ips = ip.into_iter().chain(own.copied());
         ips.map(move |ip| frontend_key(ip, protocol, port))
     })
 }

@@ -66,7 +66,7 @@ struct Operation<'a> {
 /// What an operation does; operations are applied in this order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Act {
-    /// Empties a chain that goes.
+    /// Empties a chain that goes, where others may still refer to chains that go too.
     Flush,
     /// Removes a range, to make room for others.
     RemoveRange,
@@ -81,14 +81,19 @@ impl<'a> Batches<'a> {
     /// Orders the edits of a transaction.
     pub fn new(table: TableId, start: Start, transaction: &'a Transaction<Key, Value>) -> Self {
         let mut operations = Vec::with_capacity(transaction.edits().count());
+        let foreign = transaction.edits().any(|edit| is_foreign_chain(&edit.key));
         for (group, edits) in (0u32..).zip(&transaction.groups) {
             for edit in &edits.edits {
                 let operation = |act| Operation { group, edit, act };
-                let gone = edit.after.is_none();
-                if gone && matches!(edit.key, Key::Chain(_) | Key::BaseChain(_)) {
+                // Chains of others may refer to each other, and ours to them.
+                if foreign && is_chain(&edit.key) && edit.after.is_none() {
                     operations.push(operation(Act::Flush));
                 }
-                operations.push(operation(act(edit)));
+                if replaces_range(edit) {
+                    operations.extend([Act::RemoveRange, Act::Add].map(operation));
+                } else {
+                    operations.push(operation(act(edit)));
+                }
             }
         }
         // Stable: what is of one kind stays in the order of the groups, which costs no look at keys.
@@ -181,13 +186,30 @@ const NO_GROUP: u32 = u32::MAX;
 fn act(edit: &Edit<Key, Value>) -> Act {
     match (&edit.before, &edit.after, &edit.key) {
         (None, _, _) => Act::Add,
-        // Emptied before the rules come that are objects of their own.
-        (Some(_), Some(_), Key::Chain(ChainId::Firewall)) => Act::Add,
+        // Emptied before the rules or elements come that are objects of their own.
+        (Some(_), Some(_), Key::Chain(ChainId::Firewall) | Key::Set(_)) => Act::Add,
         (Some(_), Some(_), _) => Act::Change,
         (Some(_), None, Key::Element(set, _)) if has_ranges(set) => Act::RemoveRange,
         (Some(_), None, Key::Set(SetId::Foreign(_))) => Act::RemoveForeign,
         (Some(_), None, _) => Act::Remove,
     }
+}
+
+/// Whether one range takes the place of another: it may overlap a third that is new.
+fn replaces_range(edit: &Edit<Key, Value>) -> bool {
+    let ranges = matches!(&edit.key, Key::Element(set, _) if has_ranges(set));
+    ranges && edit.before.is_some() && edit.after.is_some()
+}
+
+fn is_chain(key: &Key) -> bool {
+    matches!(key, Key::Chain(_) | Key::BaseChain(_))
+}
+
+fn is_foreign_chain(key: &Key) -> bool {
+    matches!(
+        key,
+        Key::Chain(ChainId::Foreign(_)) | Key::BaseChain(ChainId::Foreign(_))
+    )
 }
 
 /// The bytes from which on a new batch is begun.
@@ -246,7 +268,14 @@ fn write(batch: &mut Batch, tag: u32, operation: &Operation<'_>) {
     match &edit.key {
         Key::Element(set, key) => {
             let name = set.name();
-            for (value, add) in [(&edit.before, false), (&edit.after, true)] {
+            let halves = match operation.act {
+                Act::Add => &[(&edit.after, true)][..],
+                Act::Change => &[(&edit.before, false), (&edit.after, true)],
+                Act::Flush | Act::RemoveRange | Act::RemoveForeign | Act::Remove => {
+                    &[(&edit.before, false)]
+                }
+            };
+            for (value, add) in halves.iter().copied() {
                 if let Some(Value::Element(value)) = value {
                     write_element(batch, tag, set, &name, key, value, add);
                 }
@@ -261,7 +290,12 @@ fn write(batch: &mut Batch, tag: u32, operation: &Operation<'_>) {
             None => batch.delete_table(tag),
         },
         Key::Set(id) => match &edit.after {
-            Some(Value::Set(set)) => batch.add_set(tag, set, Existing::Keep),
+            Some(Value::Set(set)) => {
+                if edit.before.is_some() {
+                    batch.flush_set(tag, &id.name());
+                }
+                batch.add_set(tag, set, Existing::Keep);
+            }
             Some(_) => {}
             None => batch.delete_set(tag, &id.name()),
         },
@@ -279,9 +313,7 @@ fn write(batch: &mut Batch, tag: u32, operation: &Operation<'_>) {
                     Some(Value::Chain(after)) => after.chain != before.chain,
                     Some(_) | None => true,
                 };
-                if edit.after.is_some() {
-                    batch.flush_chain(tag, &id.name());
-                }
+                batch.flush_chain(tag, &id.name());
                 if rehook {
                     batch.delete_chain(tag, &id.name());
                 }

@@ -14,7 +14,7 @@ use std::thread;
 use backend_nftables::error::CommitError;
 use backend_nftables::fake::FakeKernel;
 use backend_nftables::netlink::{Batch, EventKind, Events, Existing, Socket};
-use backend_nftables::rule::{Bytes, DataType, Set, Type};
+use backend_nftables::rule::{Bytes, DataType, Element, ElementKind, Set, Type};
 use backend_nftables::{ElementValue, Kernel, Key, Renderer, SetId, Value, failure};
 use common::edits::edit;
 use common::scenarios::{EVERYTHING, many, scenario};
@@ -128,15 +128,39 @@ fn ranges_that_overlap_their_predecessors_can_be_changed() {
                 .replace("10.64.0.0/11", "10.64.0.0/10")
                 .replace("fd10:64::/48", "fd10:64::/40"),
         );
+        // One range becomes shorter, and another begins where it ended.
+        let split = EVERYTHING.replace("10.96.0.0/16", "10.96.0.0/16 10.100.0.0/16");
+        let split = scenario(&split.replace("fd10:96::/112", "fd10:96::/116 fd10:96::8000/116"));
         for family in IpFamily::ALL {
             let mut proxy = Proxy::new(&old.plan(family));
             proxy.settle();
-            for plan in [new.plan(family), old.plan(family)] {
+            for plan in [&new, &split, &new, &old].map(|scenario| scenario.plan(family)) {
                 proxy.change_to(&plan);
                 proxy.settle();
                 proxy.verify();
                 assert_eq!(proxy.settle().unwrap(), Drift::default());
             }
+        }
+    });
+}
+
+#[test]
+fn half_a_range_is_found_and_repaired() {
+    in_namespace(|| {
+        let text = EVERYTHING.replace("10.96.0.0/16", "10.96.0.0/16 10.98.0.0/16");
+        let plan = scenario(&text).plan(IpFamily::V4);
+        let mut proxy = Proxy::new(&plan);
+        proxy.settle();
+        let set = SetId::ServiceCidrs.name();
+        let start = Element::new([10, 96, 0, 0]);
+        let end = Element::new([10, 97, 0, 0]).with_kind(ElementKind::IntervalEnd);
+        for half in [start, end] {
+            let mut batch = Batch::new(proxy.kernel.table().clone());
+            batch.delete_element(0, &set, &half);
+            proxy.kernel.socket().commit(&batch).unwrap();
+            proxy.verify();
+            assert!(!proxy.settle().unwrap().is_empty());
+            assert_same(&proxy.kernel.read().unwrap(), &render(&plan));
         }
     });
 }
