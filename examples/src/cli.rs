@@ -9,9 +9,9 @@ pub mod expose;
 pub mod flows;
 pub mod get;
 pub mod input;
-pub mod objects;
 #[cfg(feature = "nft-json")]
 pub mod nft_json;
+pub mod objects;
 pub mod plan;
 pub mod table;
 pub mod validate;
