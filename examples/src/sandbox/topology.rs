@@ -348,6 +348,8 @@ const SYSCTLS: &[(&str, &str)] = &[
     // Many probes are refused one after another.
     ("net/ipv4/icmp_ratemask", "0"),
     ("net/ipv6/icmp/ratelimit", "0"),
+    // None but type 255, which nobody sends; otherwise fifty at once are the limit for all clients.
+    ("net/ipv6/icmp/ratemask", "255"),
     ("net/ipv6/conf/all/disable_ipv6", "0"),
     ("net/ipv6/conf/default/disable_ipv6", "0"),
     // Addresses are unique here, and usable at once.

@@ -1,4 +1,9 @@
 //! A node with a backend, and objects to give it.
+#![allow(
+    clippy::panic,
+    clippy::wildcard_enum_match_arm,
+    reason = "a trial names what it expects and fails by panicking"
+)]
 
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
@@ -19,29 +24,32 @@ use svc_core::{
 pub(crate) struct UnderTest {
     pub(crate) mode: ProxyMode,
     pub(crate) open: fn() -> Result<Box<dyn Backend>, BackendError>,
-    /// By what long scenarios are divided where a change costs several processes.
-    pub(crate) shorter: u16,
 }
 
 pub(crate) const NFTABLES: UnderTest = UnderTest {
     mode: ProxyMode::Nftables,
     open: || Ok(Box::new(nftables()?)),
-    shorter: 1,
 };
 
 pub(crate) const IPTABLES_LEGACY: UnderTest = UnderTest {
     mode: ProxyMode::Iptables,
     open: || Ok(Box::new(iptables(Variant::Legacy)?)),
-    shorter: 5,
 };
 
 pub(crate) const IPTABLES_NFT: UnderTest = UnderTest {
     mode: ProxyMode::Iptables,
     open: || Ok(Box::new(iptables(Variant::Nft)?)),
-    shorter: 5,
 };
 
 impl UnderTest {
+    /// By what long scenarios are divided: a change of iptables costs several processes.
+    pub(crate) fn shorter(&self) -> u16 {
+        match self.mode {
+            ProxyMode::Nftables => 1,
+            ProxyMode::Iptables | ProxyMode::Ipvs => 5,
+        }
+    }
+
     /// What becomes of packets to addresses of the service range that no Service has, and to ports
     /// that a ClusterIP does not have (B-032, B-033).
     pub(crate) fn unserved(&self) -> [&'static str; 2] {

@@ -1,15 +1,7 @@
 //! Backends with real packets; runs as root and as anyone: `cargo test -p examples --test packets`.
 //!
 //! The scenarios know no backend: one more is one more `UnderTest` and its trials.
-#![allow(
-    clippy::unwrap_used,
-    clippy::panic,
-    reason = "a trial fails by panicking"
-)]
-#![allow(
-    clippy::wildcard_enum_match_arm,
-    reason = "a trial names what it expects, and everything else is wrong"
-)]
+#![allow(clippy::unwrap_used, reason = "a trial fails by panicking")]
 
 mod affinity;
 mod connections;

@@ -69,7 +69,8 @@ fn remove_second_slots(kernel: &mut Kernel, set: &SetId) {
     let second = held.into_iter().filter_map(|(key, value)| {
         let slot = match &key {
             Key::Element(id, bytes) if id == set => bytes.as_slice().get(4..6)?.to_vec(),
-            _ => return None,
+            Key::Table | Key::BaseChain(_) | Key::Chain(_) | Key::SourceRule(_) => return None,
+            Key::Set(_) | Key::Element(..) => return None,
         };
         (slot != [0, 0]).then_some(Edit {
             key,
