@@ -276,7 +276,7 @@ impl svc_core::Kernel<Renderer> for FakeKernel {
     fn read(&mut self) -> Result<Ruleset<Key, Value>, FakeError> {
         let mut saved = Saved::default();
         saved.add(&self.program.to_string());
-        let (mut ruleset, held) = saved.ruleset(&self.config);
+        let (mut ruleset, held) = saved.ruleset(&self.config, BTreeSet::new());
         self.held = held;
         for set in &self.sets {
             ruleset.insert(Key::Set(*set), Value::Present);

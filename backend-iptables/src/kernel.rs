@@ -17,7 +17,7 @@ use crate::key::{Key, Table, Value};
 use crate::read::{Saved, guards_loopback};
 use crate::render::Renderer;
 use crate::skeleton::JUMPS;
-use crate::transaction::{Blocks, Held, Input};
+use crate::transaction::{Blocks, Held, Input, Writes};
 
 /// How to open iptables.
 #[derive(Clone, Debug)]
@@ -96,7 +96,8 @@ impl Kernel {
     /// When the tools fail.
     pub fn read(&mut self) -> Result<Ruleset<Key, Value>, Error> {
         let saved = self.saved()?;
-        let (mut ruleset, held) = saved.ruleset(&self.config);
+        let admitted = std::mem::take(&mut self.held.health_checks);
+        let (mut ruleset, held) = saved.ruleset(&self.config, admitted);
         self.held = held;
         for set in sets::list(self.config.family)? {
             ruleset.insert(Key::Set(set), Value::Present);
@@ -170,6 +171,20 @@ impl Kernel {
             error,
             blamed: BTreeSet::new(),
         })
+    }
+
+    /// Lets TCP connections to these ports of the host in, whatever the policy of INPUT (B-207):
+    /// those of the plan's health checks. Later commits keep them.
+    ///
+    /// # Errors
+    /// When the tools fail; the next commit or call tries again.
+    pub fn admit_health_checks(&mut self, ports: BTreeSet<u16>) -> Result<(), Error> {
+        if self.held.any && self.held.health_checks != ports {
+            let input = Writes::health_checks(&ports).input(&self.held, Blocks::One);
+            self.tools.restore(input.text())?;
+        }
+        self.held.health_checks = ports;
+        Ok(())
     }
 
     /// Removes everything that is ours, and nothing else: jumps, chains, sets. Chains to which

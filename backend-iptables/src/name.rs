@@ -123,6 +123,8 @@ fixed! {
     DROP = "SVC--DROP";
     /// filter: refuses and drops what nat marked, on its way in.
     INPUT = "SVC-INPUT";
+    /// filter: lets health checks in (B-207).
+    HEALTH_CHECKS = "SVC-HEALTH";
     /// filter: refuses and drops what nat marked, on its way through.
     FORWARD = "SVC-FORWARD";
     /// filter: refuses and drops what nat marked, on its way out.
@@ -294,7 +296,7 @@ pub(crate) enum Class {
 
 /// Tells what a chain of ours is.
 pub(crate) fn classify(name: ChainName) -> Class {
-    const FIXED: [ChainName; 10] = [
+    const FIXED: [ChainName; 11] = [
         CLUSTER,
         NODE_PORTS,
         POSTROUTING,
@@ -303,6 +305,7 @@ pub(crate) fn classify(name: ChainName) -> Class {
         REJECT,
         DROP,
         INPUT,
+        HEALTH_CHECKS,
         FORWARD,
         OUTPUT,
     ];

@@ -339,6 +339,39 @@ fn both_families_share_a_host() {
     });
 }
 
+/// B-207.
+#[test]
+fn health_checks_are_let_in() {
+    each(|host| {
+        let plan = some_plan(host.family, 0);
+        let mut kernel = host.kernel();
+        let mut reconciler = reconciler(&kernel, host.family);
+        let admitted = || {
+            let saved = host.save(&["-t", "filter"]);
+            let rules = saved
+                .lines()
+                .filter(|line| line.starts_with("-A SVC-HEALTH"));
+            rules.map(str::to_owned).collect::<Vec<_>>()
+        };
+        let rule = |port: u16| format!("-A SVC-HEALTH -p tcp -m tcp --dport {port} -j ACCEPT");
+        kernel.admit_health_checks([30_900].into()).unwrap();
+        start(&mut reconciler, &plan);
+        reconciler.settle(&mut kernel, 4).unwrap();
+        assert_eq!(admitted(), [rule(30_900)]);
+        kernel.admit_health_checks([30_901, 30_902].into()).unwrap();
+        assert_eq!(admitted(), [rule(30_901), rule(30_902)]);
+        for repaired in [false, true] {
+            reconciler.verify();
+            let settled = reconciler.settle(&mut kernel, 4).unwrap();
+            assert_eq!(!settled.drift.unwrap().is_empty(), repaired);
+            assert_eq!(admitted(), [rule(30_901), rule(30_902)]);
+            host.iptables("-F SVC-HEALTH");
+        }
+        kernel.cleanup().unwrap();
+        assert!(!host.save(&[]).contains("SVC-"));
+    });
+}
+
 #[test]
 fn a_flush_of_either_table_is_noticed() {
     each(|host| {

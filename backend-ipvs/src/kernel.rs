@@ -170,7 +170,7 @@ impl<S: System> Kernel<S> {
         }
         let key = companion::frontend_key(at.ip(), protocol, at.port());
         self.own.contains(&id)
-            || table.contains_key(&companion::Key::Element(SetId::Frontends, key))
+            || companion::has_server(table, key)
             || table.is_empty() && held.contains_key(&Key::Address(at.ip()))
     }
 
@@ -420,7 +420,7 @@ impl<S: System> Kernel<S> {
             .collect();
         for ((_, ip), answer) in addresses.iter().zip(self.change_addresses(&requests)?) {
             match answer {
-                Ok(()) | Err(Errno::EADDRNOTAVAIL | Errno::ENODEV) => {}
+                Ok(()) | Err(Errno::EADDRNOTAVAIL) => {}
                 Err(errno) => {
                     return Err(Error::refused(format!("take {ip} off our link"), errno));
                 }

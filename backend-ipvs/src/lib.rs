@@ -5,6 +5,8 @@ pub mod companion;
 mod drain;
 pub mod error;
 mod evaluate;
+#[cfg(feature = "testing")]
+pub mod fake;
 mod kernel;
 mod key;
 mod live;

@@ -8,7 +8,7 @@ use svc_core::{
     Ruleset, Scope, ServicePortName, ServicePortPlan, SourceRanges,
 };
 
-use crate::companion::{self, ElementValue, SetId};
+use crate::companion::{self, ElementValue, Served, SetId};
 use crate::drain::DrainPolicy;
 use crate::key::{Destination, Key, Persistence, Server, ServerId, Value};
 use crate::marks::{Marked, Marks};
@@ -296,10 +296,11 @@ impl Port<'_> {
         let (protocol, port) = (self.name.protocol, frontend.at.port());
         let key = companion::frontend_key(ip, protocol, port);
         let mut push = |set, value| objects.push(element(set, key.clone(), value));
-        push(
-            SetId::Frontends,
-            ElementValue::default().with_comment(comment),
-        );
+        let served = match outer.scope().or(inner.scope()) {
+            Some(_) => Served::Yes,
+            None => Served::No,
+        };
+        push(SetId::Frontends, companion::frontend(served, comment));
         for (set, lead) in [(SetId::Inside, inner), (SetId::Outside, outer)] {
             if let Some(refusal) = lead.refusal() {
                 push(set, ElementValue::data(refusal));

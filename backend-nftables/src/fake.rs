@@ -9,13 +9,14 @@ mod table;
 
 use std::collections::{BTreeMap, VecDeque};
 
-use svc_core::{IpFamily, Ruleset, Transaction};
+use svc_core::{CommitFailure, IpFamily, Ruleset, Transaction};
 
 use crate::error::{CommitError, Errno, ReadError, Refusal};
-use crate::kernel::{commit_batches, family_of};
+use crate::kernel::{KernelError, commit_batches, failure, family_of};
 use crate::key::{Key, Value};
 use crate::netlink::{Batch, Existing, Request, TableId, What, requests};
 use crate::read::{Reading, assemble};
+use crate::render::Renderer;
 use crate::rule::TableName;
 use crate::transaction::Start;
 use table::FakeTable;
@@ -187,6 +188,26 @@ impl FakeKernel {
             Some(table) => assemble(&self.table, table.parts()),
             None => Reading::nothing(),
         }
+    }
+}
+
+impl svc_core::Kernel<Renderer> for FakeKernel {
+    type Error = KernelError;
+
+    fn read(&mut self) -> Result<Ruleset<Key, Value>, KernelError> {
+        let table = self.table.name.clone();
+        Self::read(self).map_err(|source| KernelError::Read { table, source })
+    }
+
+    fn commit(
+        &mut self,
+        transaction: &Transaction<Key, Value>,
+    ) -> Result<(), CommitFailure<KernelError>> {
+        let table = self.table.name.clone();
+        Self::commit(self, transaction).map_err(|source| CommitFailure {
+            failure: failure(&source, transaction),
+            error: KernelError::Commit { table, source },
+        })
     }
 }
 

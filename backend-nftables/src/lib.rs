@@ -17,6 +17,7 @@ pub mod rule;
 mod schema;
 mod skeleton;
 mod slots;
+mod text;
 mod transaction;
 
 pub use evaluate::{Evaluator, Fault, Host, Outcome, Pins, evaluate, shares};
@@ -24,4 +25,5 @@ pub use kernel::{Kernel, KernelError, failure};
 pub use key::{ChainBody, ChainId, ElementValue, Key, Rare, SetId, Value};
 pub use render::{MAX_ENDPOINTS, Renderer};
 pub use schema::AFFINITY_SIZE;
-pub use transaction::{BATCH_BYTES, Batches, Start};
+pub use text::{Line, Listing};
+pub use transaction::{BATCH_BYTES, Batches, Blame, Start};

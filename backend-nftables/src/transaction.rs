@@ -231,17 +231,14 @@ fn is_hook(operation: Option<&Operation<'_>>) -> bool {
 
 /// About the bytes of an operation.
 fn bytes(operation: &Operation<'_>) -> usize {
-    let rules = match &operation.edit.after {
-        Some(Value::Chain(body)) => body.rules.len(),
-        Some(Value::Rule(_)) => 1,
-        Some(Value::Table(_) | Value::Set(_) | Value::Element(_)) | None => 0,
+    let of = |value: &Option<Value>| match value {
+        None => 0,
+        Some(Value::Element(value)) if value.comment().is_none() => 40,
+        Some(Value::Element(_)) => 80,
+        Some(Value::Table(_) | Value::Set(_) | Value::Rule(_)) => 400,
+        Some(Value::Chain(_)) => 2000,
     };
-    let object = match operation.act {
-        Act::Change => 160,
-        Act::Add => 100,
-        Act::Flush | Act::RemoveRange | Act::RemoveForeign | Act::Remove => 80,
-    };
-    object + 700 * rules
+    of(&operation.edit.before) + of(&operation.edit.after)
 }
 
 fn write(batch: &mut Batch, tag: u32, operation: &Operation<'_>) {

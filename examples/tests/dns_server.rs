@@ -1,4 +1,6 @@
 //! The server as a process: it reloads, forwards, bounds its clients, and fails clearly.
+// Helpers outside of test functions may fail a test too.
+#![allow(clippy::unwrap_used)]
 
 #[path = "dns/wire.rs"]
 mod wire;

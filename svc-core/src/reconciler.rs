@@ -198,6 +198,11 @@ impl<R: Render> Reconciler<R> {
         }
     }
 
+    /// The address family.
+    pub fn family(&self) -> IpFamily {
+        self.family
+    }
+
     /// The renderer.
     pub fn render(&self) -> &R {
         &self.render

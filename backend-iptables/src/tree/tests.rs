@@ -138,8 +138,9 @@ proptest! {
     fn covers_hold_every_address((family, list, _) in any_entries()) {
         let entries = entries_of(&list);
         for tree in [Tree::Cluster, Tree::External] {
-            let nets = cover::covers(&entries, tree, family, MAX_COVERS);
-            prop_assert!(nets.len() <= MAX_COVERS);
+            let most = most_covers(tree);
+            let nets = cover::covers(&entries, tree, family, most);
+            prop_assert!(nets.len() <= most);
             prop_assert!(nets.is_sorted());
             for entry in entries.keys().filter(|entry| entry.tree == tree) {
                 let holding = nets.iter().filter(|net| net.contains(&entry.ip)).count();

@@ -104,17 +104,23 @@ fn link_header(index: u32, flags: u32) -> Vec<u8> {
     .concat()
 }
 
-/// `struct ifaddrmsg` and the address, for this host alone.
+/// `struct ifaddrmsg` and the address, for this host alone and never a source that the kernel picks
+/// for packets to others, as it does where it masquerades.
 fn address(link: u32, ip: IpAddr) -> Vec<u8> {
-    let (octets, bits, flags) = match ip {
-        IpAddr::V4(ip) => (ip.octets().to_vec(), 32, 0),
+    let (octets, bits, flags, scope) = match ip {
+        IpAddr::V4(ip) => (ip.octets().to_vec(), 32, 0, SCOPE_HOST),
         // Nobody else is on the link: looking for duplicates would hold the address back.
-        IpAddr::V6(ip) => (ip.octets().to_vec(), 128, NO_DUPLICATES),
+        IpAddr::V6(ip) => (ip.octets().to_vec(), 128, NO_DUPLICATES, 0),
     };
-    let mut body = vec![code(IpFamily::of(ip)), bits, flags, 0];
+    let mut body = vec![code(IpFamily::of(ip)), bits, flags, scope];
     body.extend(link.to_ne_bytes());
     put(&mut body, ADDRESS_LOCAL, &octets);
     put(&mut body, ADDRESS_ADDRESS, &octets);
+    if ip.is_ipv6() {
+        // Valid for ever and preferred never: deprecated.
+        let lifetimes = [0, u32::MAX, 0, 0].map(u32::to_ne_bytes);
+        put(&mut body, ADDRESS_LIFETIMES, lifetimes.as_flattened());
+    }
     body
 }
 
@@ -145,5 +151,8 @@ const INFO_KIND: u16 = 1;
 const ADDRESS_HEADER: usize = 8;
 const ADDRESS_ADDRESS: u16 = 1;
 const ADDRESS_LOCAL: u16 = 2;
+const ADDRESS_LIFETIMES: u16 = 6;
+/// `RT_SCOPE_HOST`.
+const SCOPE_HOST: u8 = 254;
 /// `IFA_F_NODAD`.
 const NO_DUPLICATES: u8 = 0x02;

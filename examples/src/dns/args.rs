@@ -26,10 +26,10 @@ pub struct ZoneArgs {
     /// Which names below pod exist
     #[arg(long, value_enum, default_value_t = PodMode::Disabled)]
     pub pods: PodMode,
-    /// Serve <port>.<service>.<namespace>.svc too
+    /// Serve PORT.SERVICE.NAMESPACE.svc too
     #[arg(long)]
     pub port_alias: bool,
-    /// Serve <pod-ip>.<pod>.<namespace>.pod too
+    /// Serve POD-IP.POD.NAMESPACE.pod too
     #[arg(long)]
     pub pod_alias: bool,
     /// Name endpoints without a hostname by their Pods

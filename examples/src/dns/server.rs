@@ -19,7 +19,8 @@ use super::http::{self, Page};
 use super::metrics::{Metrics, add};
 use super::respond::{Order, Outside, Policy};
 use super::source::ZoneSource;
-use super::{tcp, udp};
+use super::tcp;
+use super::udp::{self, Others};
 use crate::host::Watch;
 use crate::manifest;
 
@@ -156,7 +157,7 @@ fn listen(
 ) -> Result<(), Box<dyn Error>> {
     let named = |error: io::Error| format!("{address}: {error}");
     // Sockets that share a port would also share it with another server of the same user.
-    let alone = udp::bind(address, false).map_err(named)?;
+    let alone = udp::bind(address, Others::Exclude).map_err(named)?;
     let address = alone.local_addr().map_err(named)?;
     let listener = TcpListener::bind(address).map_err(named)?;
     let mut sockets = Vec::with_capacity(workers);
@@ -165,7 +166,7 @@ fn listen(
     } else {
         drop(alone);
         for _ in 0..workers {
-            sockets.push(udp::bind(address, true).map_err(named)?);
+            sockets.push(udp::bind(address, Others::Share).map_err(named)?);
         }
     }
     for (at, socket) in sockets.into_iter().enumerate() {

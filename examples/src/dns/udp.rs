@@ -8,8 +8,8 @@ use std::time::Instant;
 
 use nix::errno::Errno;
 use nix::sys::socket::{
-    ControlMessage, ControlMessageOwned, MsgFlags, MultiHeaders, SockaddrLike, SockaddrStorage,
-    recvmmsg, sendmmsg, sendmsg, setsockopt, sockopt,
+    ControlMessage, ControlMessageOwned, MsgFlags, MultiHeaders, SockaddrStorage, recvmmsg,
+    sendmmsg, sendmsg, setsockopt, sockopt,
 };
 
 use super::forward::Client;
@@ -61,9 +61,10 @@ impl Worker {
         };
         let mut buffers = vec![[0; MAX_QUERY]; BATCH];
         let mut answers: Vec<Vec<u8>> = (0..BATCH).map(|_| Vec::with_capacity(1500)).collect();
+        let mut receiving = MultiHeaders::preallocate(BATCH, None);
         let mut sending = MultiHeaders::preallocate(BATCH, None);
         loop {
-            let arrivals = match self.receive(&mut buffers, space.as_ref()) {
+            let arrivals = match self.receive(&mut buffers, &mut receiving, space.as_ref()) {
                 Ok(arrivals) => arrivals,
                 Err(errno) if is_transient(errno) => continue,
                 Err(errno) => return Err(errno.into()),
@@ -87,14 +88,24 @@ impl Worker {
     fn receive(
         &self,
         buffers: &mut [[u8; MAX_QUERY]],
+        headers: &mut MultiHeaders<SockaddrStorage>,
         space: Option<&Vec<u8>>,
     ) -> Result<Vec<Arrival>, Errno> {
-        let mut headers = MultiHeaders::preallocate(BATCH, space.cloned());
+        // The kernel shrinks the room for control messages to what it used, so that headers with
+        // such room serve once only.
+        let mut fresh;
+        let headers = match space {
+            Some(space) => {
+                fresh = MultiHeaders::preallocate(BATCH, Some(space.clone()));
+                &mut fresh
+            }
+            None => headers,
+        };
         let mut slices: Vec<[IoSliceMut<'_>; 1]> =
             buffers.iter_mut().map(|b| [IoSliceMut::new(b)]).collect();
         let fd = self.socket.as_raw_fd();
         let flags = MsgFlags::MSG_WAITFORONE;
-        let received = recvmmsg(fd, &mut headers, slices.iter_mut(), flags, None)?;
+        let received = recvmmsg(fd, headers, slices.iter_mut(), flags, None)?;
         let arrivals = received.map(|message| Arrival {
             from: message.address,
             // A datagram that did not fit is not looked at.
@@ -260,15 +271,22 @@ fn socket_addr(address: &SockaddrStorage) -> Option<SocketAddr> {
     })
 }
 
-/// Whether an address can be bound as a datagram socket of some worker.
-pub(super) fn bind(address: SocketAddr, shared: bool) -> io::Result<UdpSocket> {
+/// Whether other sockets may have the same address.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Others {
+    Exclude,
+    Share,
+}
+
+/// Binds a datagram socket, alone or together with those of other workers.
+pub(super) fn bind(address: SocketAddr, with: Others) -> io::Result<UdpSocket> {
     use nix::sys::socket::{AddressFamily, SockFlag, SockType, bind, socket};
     let family = match address {
         SocketAddr::V4(_) => AddressFamily::Inet,
         SocketAddr::V6(_) => AddressFamily::Inet6,
     };
     let fd = socket(family, SockType::Datagram, SockFlag::SOCK_CLOEXEC, None)?;
-    if shared {
+    if with == Others::Share {
         setsockopt(&fd, sockopt::ReusePort, &true)?;
     }
     if address.is_ipv6() {
@@ -276,8 +294,6 @@ pub(super) fn bind(address: SocketAddr, shared: bool) -> io::Result<UdpSocket> {
     }
     // A burst waits here while a batch is answered; the kernel takes what it allows.
     let _ = setsockopt(&fd, sockopt::RcvBuf, &(4 << 20));
-    let storage = SockaddrStorage::from(address);
-    bind(fd.as_raw_fd(), &storage)?;
-    debug_assert!(storage.len() > 0);
+    bind(fd.as_raw_fd(), &SockaddrStorage::from(address))?;
     Ok(UdpSocket::from(fd))
 }

@@ -4,18 +4,18 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 
 /// A message, taken apart.
 #[derive(Debug, Default)]
-pub struct Message {
-    pub id: u16,
-    pub flags: u16,
-    pub rcode: u16,
-    pub question: Vec<u8>,
+pub(crate) struct Message {
+    pub(crate) id: u16,
+    pub(crate) flags: u16,
+    pub(crate) rcode: u16,
+    pub(crate) question: Vec<u8>,
     /// Answer, authority, additional: owner, TTL, type and data in text.
-    pub sections: [Vec<(String, u32, String, String)>; 3],
-    pub opt: Option<u16>,
+    pub(crate) sections: [Vec<(String, u32, String, String)>; 3],
+    pub(crate) opt: Option<u16>,
 }
 
 /// A query of class IN; `edns` is the size in its OPT record.
-pub fn query(id: u16, name: &str, kind: u16, edns: Option<u16>) -> Vec<u8> {
+pub(crate) fn query(id: u16, name: &str, kind: u16, edns: Option<u16>) -> Vec<u8> {
     let mut out = id.to_be_bytes().to_vec();
     out.extend([1, 0, 0, 1, 0, 0, 0, 0, 0, u8::from(edns.is_some())]);
     for label in name.split('.').filter(|label| !label.is_empty()) {
@@ -35,7 +35,7 @@ pub fn query(id: u16, name: &str, kind: u16, edns: Option<u16>) -> Vec<u8> {
 
 impl Message {
     /// Reads a whole message; anything odd is an error.
-    pub fn read(octets: &[u8]) -> Result<Self, String> {
+    pub(crate) fn read(octets: &[u8]) -> Result<Self, String> {
         let mut reader = Reader { octets, at: 0 };
         let mut message = Self {
             id: reader.word()?,

@@ -1,5 +1,10 @@
 //! IPVS with a real kernel and real packets; runs itself in a virtual machine.
-#![allow(clippy::unwrap_used, reason = "a trial fails by panicking")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::wildcard_enum_match_arm,
+    reason = "a trial fails by panicking"
+)]
 #![allow(dead_code, reason = "scenarios of other backends")]
 
 #[path = "../packets/flows.rs"]
@@ -42,6 +47,7 @@ fn main() -> ExitCode {
 const IPVS: UnderTest = UnderTest {
     mode: ProxyMode::Ipvs,
     open: || Ok(Box::new(ipvs()?)),
+    shorter: 5,
 };
 
 type Ipvs = Reconciled<Renderer, Kernel>;
