@@ -5,6 +5,7 @@
 //! others are told. When the owner lets go, the next one takes over.
 
 use alloc::boxed::Box;
+use alloc::collections::btree_map::Entry;
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
 use core::net::IpAddr;
@@ -152,17 +153,19 @@ impl Claims {
     }
 
     pub(crate) fn insert(&mut self, key: ClaimKey, claimant: Claimant) {
-        let Some(held) = self.claimants.get_mut(&key) else {
-            self.claimants.insert(key, Claimants::One(claimant));
-            return;
-        };
-        match held {
-            Claimants::One(first) => {
-                *held = Claimants::Several(BTreeSet::from([first.clone(), claimant]));
+        match self.claimants.entry(key) {
+            Entry::Vacant(free) => {
+                free.insert(Claimants::One(claimant));
             }
-            Claimants::Several(all) => {
-                all.insert(claimant);
-            }
+            Entry::Occupied(mut held) => match held.get_mut() {
+                Claimants::One(first) => {
+                    let both = BTreeSet::from([first.clone(), claimant]);
+                    held.insert(Claimants::Several(both));
+                }
+                Claimants::Several(all) => {
+                    all.insert(claimant);
+                }
+            },
         }
     }
 

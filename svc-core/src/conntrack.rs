@@ -138,15 +138,14 @@ impl StaleFlows {
         let forwarded = endpoint != to;
         let node_port = FrontendAddress::NodePort(to.port());
         let served = self.node.node_ports.serve(to.ip());
-        let at_node =
-            |frontends: &HashMap<_, _>| served.then(|| frontends.get(&node_port).cloned());
-        let found = self.frontends.get(&FrontendAddress::Ip(to)).cloned();
-        let Some(port) = found.or_else(|| at_node(&self.frontends).flatten()) else {
+        let found = self.frontends.get(&FrontendAddress::Ip(to));
+        let at_node = || self.frontends.get(&node_port).filter(|_| served);
+        let Some(port) = found.or_else(at_node) else {
             let retired = self.retired.contains(&FrontendAddress::Ip(to))
                 || (served && self.retired.contains(&node_port));
             return (forwarded && retired).then_some(StaleReason::FrontendGone);
         };
-        if serves(&port, endpoint) {
+        if serves(port, endpoint) {
             None
         } else if forwarded {
             Some(StaleReason::NotServing)
