@@ -11,6 +11,7 @@
 
 pub mod answer;
 pub mod args;
+mod bind;
 mod forward;
 mod http;
 mod merge;

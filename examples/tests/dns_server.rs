@@ -293,6 +293,38 @@ fn a_port_in_use_and_a_zone_that_is_no_name_are_told_in_one_line() {
 }
 
 #[test]
+fn wildcard_addresses_of_both_families_answer_from_where_they_were_asked() {
+    let folder = Folder::new("wildcard");
+    folder.write("a.yaml", &service("web", "10.96.0.7"));
+    // A port that was free for both protocols an instant ago.
+    let free = UdpSocket::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap()
+        .port();
+    let (v4, v6) = (format!("0.0.0.0:{free}"), format!("[::]:{free}"));
+    let more = ["--listen", v4.as_str(), "--listen", &v6];
+    let _server = Server::start(&folder.0, &more);
+    for (own, asked) in [("127.0.0.1:0", "127.0.0.2"), ("[::1]:0", "[::1]")] {
+        let socket = UdpSocket::bind(own).unwrap();
+        socket
+            .set_read_timeout(Some(Duration::from_secs(10)))
+            .unwrap();
+        // A connected socket takes answers from this very address only.
+        socket.connect(format!("{asked}:{free}")).unwrap();
+        socket
+            .send(&query(5, "web.shop.svc.cluster.local", 1, None))
+            .unwrap();
+        let mut buffer = [0; 512];
+        let length = socket.recv(&mut buffer).unwrap();
+        assert_eq!(
+            data(&Message::read(&buffer[..length]).unwrap()),
+            ["10.96.0.7"]
+        );
+    }
+}
+
+#[test]
 fn metrics_and_probes_are_served() {
     let folder = Folder::new("metrics");
     folder.write("a.yaml", &service("web", "10.96.0.7"));

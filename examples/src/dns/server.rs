@@ -14,13 +14,13 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use svc_core::dns::Zone;
 
 use super::args::ZoneArgs;
+use super::bind::{self, Others};
 use super::forward::{Chain, Forwarder};
 use super::http::{self, Page};
 use super::metrics::{Metrics, add};
 use super::respond::{Order, Outside, Policy};
 use super::source::ZoneSource;
-use super::tcp;
-use super::udp::{self, Others};
+use super::{tcp, udp};
 use crate::host::Watch;
 use crate::manifest;
 
@@ -157,16 +157,16 @@ fn listen(
 ) -> Result<(), Box<dyn Error>> {
     let named = |error: io::Error| format!("{address}: {error}");
     // Sockets that share a port would also share it with another server of the same user.
-    let alone = udp::bind(address, Others::Exclude).map_err(named)?;
+    let alone = bind::udp(address, Others::Exclude).map_err(named)?;
     let address = alone.local_addr().map_err(named)?;
-    let listener = TcpListener::bind(address).map_err(named)?;
+    let listener = bind::tcp(address).map_err(named)?;
     let mut sockets = Vec::with_capacity(workers);
     if workers == 1 {
         sockets.push(alone);
     } else {
         drop(alone);
         for _ in 0..workers {
-            sockets.push(udp::bind(address, Others::Share).map_err(named)?);
+            sockets.push(bind::udp(address, Others::Share).map_err(named)?);
         }
     }
     for (at, socket) in sockets.into_iter().enumerate() {

@@ -270,30 +270,3 @@ fn socket_addr(address: &SockaddrStorage) -> Option<SocketAddr> {
         Some(scoped.into())
     })
 }
-
-/// Whether other sockets may have the same address.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Others {
-    Exclude,
-    Share,
-}
-
-/// Binds a datagram socket, alone or together with those of other workers.
-pub(super) fn bind(address: SocketAddr, with: Others) -> io::Result<UdpSocket> {
-    use nix::sys::socket::{AddressFamily, SockFlag, SockType, bind, socket};
-    let family = match address {
-        SocketAddr::V4(_) => AddressFamily::Inet,
-        SocketAddr::V6(_) => AddressFamily::Inet6,
-    };
-    let fd = socket(family, SockType::Datagram, SockFlag::SOCK_CLOEXEC, None)?;
-    if with == Others::Share {
-        setsockopt(&fd, sockopt::ReusePort, &true)?;
-    }
-    if address.is_ipv6() {
-        setsockopt(&fd, sockopt::Ipv6V6Only, &true)?;
-    }
-    // A burst waits here while a batch is answered; the kernel takes what it allows.
-    let _ = setsockopt(&fd, sockopt::RcvBuf, &(4 << 20));
-    bind(fd.as_raw_fd(), &SockaddrStorage::from(address))?;
-    Ok(UdpSocket::from(fd))
-}
