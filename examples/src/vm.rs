@@ -7,25 +7,14 @@ use std::{env, fs};
 
 /// Runs what needs a stock kernel: here if this is one, otherwise by starting this very program
 /// with the same arguments inside `tools/vm`.
-///
-/// `modules` are loaded first.
-pub fn run_inside(modules: &[&str], run: impl FnOnce() -> ExitCode) -> ExitCode {
-    if env::var_os("SVC_VM").is_none() {
-        return start_again().unwrap_or_else(|error| {
-            eprintln!("cannot start tools/vm: {error}");
-            ExitCode::FAILURE
-        });
+pub fn run_inside(run: impl FnOnce() -> ExitCode) -> ExitCode {
+    if env::var_os("SVC_VM").is_some() {
+        return run();
     }
-    for module in modules {
-        match Command::new("modprobe").arg(module).status() {
-            Ok(status) if status.success() => {}
-            Ok(_) | Err(_) => {
-                eprintln!("cannot load the module {module}");
-                return ExitCode::FAILURE;
-            }
-        }
-    }
-    run()
+    start_again().unwrap_or_else(|error| {
+        eprintln!("cannot start tools/vm: {error}");
+        ExitCode::FAILURE
+    })
 }
 
 fn start_again() -> io::Result<ExitCode> {
