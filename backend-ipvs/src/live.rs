@@ -53,8 +53,15 @@ impl Live {
         let mut generic =
             Netlink::open(SockProtocol::NetlinkGeneric).map_err(open("generic netlink"))?;
         let kind = ipvs_family(&mut generic)?;
+        let nftables = Socket::open().map_err(|errno| match errno {
+            Errno::EPROTONOSUPPORT => Error::Missing {
+                what: "nf_tables",
+                module: "nf_tables",
+            },
+            errno => open("nf_tables")(errno),
+        })?;
         Ok(Self {
-            nftables: Socket::open().map_err(open("nf_tables"))?,
+            nftables,
             batch: Batch::new(table.clone()),
             table,
             codec: Codec { kind, family },

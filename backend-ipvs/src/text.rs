@@ -38,14 +38,30 @@ pub fn ipvsadm(rulesets: &[(IpFamily, &Ruleset<Key, Value>)]) -> String {
     lines.into_iter().map(|(_, line)| line).collect()
 }
 
-/// ipvsadm sorts by mark, family, protocol, address and port.
-type Order = (u32, IpFamily, Option<(u8, SocketAddr)>, Option<SocketAddr>);
+/// ipvsadm sorts by mark, family, protocol, address and port; its addresses are signed numbers.
+type Order = (u32, IpFamily, Option<(u8, Place)>, Option<Place>);
+type Place = (Vec<i32>, u16);
 
 fn order(family: IpFamily, id: ServerId, destination: Option<SocketAddr>) -> Order {
+    let destination = destination.map(place);
     match id {
         ServerId::Marked(_, mark) => (mark, family, None, destination),
-        ServerId::At(protocol, at) => (0, family, Some((protocol.number(), at)), destination),
+        ServerId::At(protocol, at) => {
+            (0, family, Some((protocol.number(), place(at))), destination)
+        }
     }
+}
+
+fn place(at: SocketAddr) -> Place {
+    let words = match at.ip() {
+        IpAddr::V4(ip) => vec![ip.to_bits().cast_signed()],
+        IpAddr::V6(ip) => {
+            let octets = ip.octets();
+            let (words, _) = octets.as_chunks::<4>();
+            words.iter().map(|word| i32::from_be_bytes(*word)).collect()
+        }
+    };
+    (words, at.port())
 }
 
 fn server_line(family: IpFamily, id: ServerId, server: &Server) -> String {
@@ -148,10 +164,15 @@ mod tests {
             id(Protocol::Sctp, "[fd00::1]:9"),
             Server::new(Scheduler::LeastConnection),
         );
+        v4.insert(
+            Key::Server(id(Protocol::Udp, "192.0.2.1:53")),
+            Value::Server(Server::new(Scheduler::RoundRobin)),
+        );
         let text = ipvsadm(&[(IpFamily::V6, &v6), (IpFamily::V4, &v4)]);
         assert_eq!(
             text,
-            "-A -u 10.96.0.1:53 -s rr -p 10 -M 255.255.255.0\n\
+            "-A -u 192.0.2.1:53 -s rr\n\
+             -A -u 10.96.0.1:53 -s rr -p 10 -M 255.255.255.0\n\
              -a -u 10.96.0.1:53 -r 10.64.1.1:8080 -m -w 1\n\
              -A --sctp-service [fd00::1]:9 -s lc\n\
              -a --sctp-service [fd00::1]:9 -r 10.64.1.1:8080 -m -w 1\n\

@@ -198,6 +198,11 @@ pub(super) fn known(set: &SetId) -> Expr {
     lookup(set, Found::Continue)
 }
 
+/// Goes on if the key in the lowest registers is in a map, whose data is then there.
+pub(super) fn known_in_map(map: &SetId) -> Expr {
+    lookup(map, Found::Load(Register::R0))
+}
+
 /// Takes the verdict of a map for the key in the lowest registers.
 pub(super) fn verdict_of(map: &SetId) -> Expr {
     lookup(map, Found::Verdict)

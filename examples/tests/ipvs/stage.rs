@@ -2,6 +2,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 use std::process::Command;
+use std::time::Duration;
 
 use backend_ipvs::{Kernel, Key, Renderer, Settings, Value, ipvsadm};
 use examples::cluster::{Cluster, feed};
@@ -22,6 +23,8 @@ pub(crate) struct Stage {
     pub(crate) families: Families,
     pub(crate) planner: Planner,
     pub(crate) world: World,
+    /// Time since the start, as the kernels are told.
+    pub(crate) now: Duration,
     settings: Settings,
     base: Manifests,
 }
@@ -49,6 +52,7 @@ impl Stage {
             families,
             planner: Planner::new(NodeConfig::new("n1", proxy)),
             world,
+            now: Duration::ZERO,
             settings,
             base: Manifests {
                 nodes: vec![node],
