@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use svc_core::{Flow, Masquerade, Plan, Target, Unserved, Verdict};
+use svc_core::{Flow, Masquerade, Plan, Unserved, Verdict};
 
 use crate::config::{Config, HairpinBy};
 
@@ -27,15 +27,16 @@ pub enum Deviation {
 impl Deviation {
     /// All deviations of a configuration.
     pub fn all(config: &Config) -> Vec<Self> {
-        let mut all = vec![
-            Self::LoopbackGuard,
-            Self::UnknownPort,
-            Self::UnallocatedAddress,
-        ];
-        if config.features.hairpin == HairpinBy::Bpf {
-            all.insert(0, Self::RemoteHairpin);
+        match config.features.hairpin {
+            // Without the comparing rule, only those that another service port has reason to
+            // masquerade.
+            HairpinBy::Bpf | HairpinBy::Tree => vec![
+                Self::RemoteHairpin,
+                Self::LoopbackGuard,
+                Self::UnknownPort,
+                Self::UnallocatedAddress,
+            ],
         }
-        all
     }
 }
 
@@ -47,14 +48,10 @@ pub fn route(config: &Config, plan: &Plan, flow: &Flow) -> Verdict {
         Unserved::Reject | Unserved::Drop => Verdict::Pass,
     };
     match (decision.verdict, decision.reason) {
-        (Verdict::Forward(mut targets), _) if config.features.hairpin == HairpinBy::Bpf => {
-            for Target {
-                endpoint,
-                masquerade,
-            } in &mut targets
-            {
-                if endpoint.ip() == flow.source {
-                    *masquerade = Masquerade::Always;
+        (Verdict::Forward(mut targets), _) if masquerades_itself(config, plan, flow.source) => {
+            for target in &mut targets {
+                if target.endpoint.ip() == flow.source {
+                    target.masquerade = Masquerade::Always;
                 }
             }
             Verdict::Forward(targets)
@@ -63,6 +60,18 @@ pub fn route(config: &Config, plan: &Plan, flow: &Flow) -> Verdict {
         (verdict, svc_core::Reason::UnallocatedAddress) => unserved(plan.node.unallocated, verdict),
         (Verdict::Pass, _) if guarded(plan, flow) => Verdict::Drop,
         (verdict, _) => verdict,
+    }
+}
+
+/// Whether connections of an endpoint to itself are masqueraded through whatever front end.
+fn masquerades_itself(config: &Config, plan: &Plan, source: IpAddr) -> bool {
+    match config.features.hairpin {
+        HairpinBy::Bpf => true,
+        // The tree knows addresses, not the service ports that want them there.
+        HairpinBy::Tree => plan.service_ports.values().any(|port| {
+            let mut endpoints = port.reachable();
+            endpoints.any(|e| e.ip == source && port.masquerades_hairpin(e))
+        }),
     }
 }
 

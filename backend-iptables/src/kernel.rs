@@ -17,7 +17,7 @@ use crate::key::{Key, Table, Value};
 use crate::read::{Saved, guards_loopback};
 use crate::render::Renderer;
 use crate::skeleton::JUMPS;
-use crate::transaction::{Blocks, Held, Input};
+use crate::transaction::{Blocks, Held, Input, Writes};
 
 /// How to open iptables.
 #[derive(Clone, Debug)]
@@ -96,9 +96,10 @@ impl Kernel {
     /// When the tools fail.
     pub fn read(&mut self) -> Result<Ruleset<Key, Value>, Error> {
         let saved = self.saved()?;
-        let (mut ruleset, held) = saved.ruleset(&self.config);
+        let admitted = std::mem::take(&mut self.held.health_checks);
+        let (mut ruleset, held) = saved.ruleset(&self.config, admitted);
         self.held = held;
-        for set in sets::list()? {
+        for set in sets::list(self.config.family)? {
             ruleset.insert(Key::Set(set), Value::Present);
         }
         if guards_loopback(&ruleset) && route_localnet()? {
@@ -129,18 +130,16 @@ impl Kernel {
             return Ok(());
         };
         let Refusal { error, blamed } = refusal;
-        match error {
-            Error::Failed { message, .. } if blamed.len() == 1 => {
-                let name = |name| (name, message.clone());
-                Err(Error::Refused(blamed.into_iter().map(name).collect()))
-            }
-            Error::Failed { .. } => {
-                Err(bisect::refused(transaction, error, &blamed, &mut |part| {
-                    self.apply(part).map_err(|refusal| refusal.error)
-                }))
-            }
-            other => Err(other),
+        let Error::Failed { message, .. } = &error else {
+            return Err(error);
+        };
+        if blamed.len() == 1 {
+            let name = |name| (name, message.clone());
+            return Err(Error::Refused(blamed.into_iter().map(name).collect()));
         }
+        let mut apply =
+            |part: &Transaction<Key, Value>| self.apply(part).map_err(|refusal| refusal.error);
+        Err(bisect::refused(transaction, error, &blamed, &mut apply))
     }
 
     fn apply(&mut self, transaction: &Transaction<Key, Value>) -> Result<(), Refusal> {
@@ -174,40 +173,36 @@ impl Kernel {
         })
     }
 
+    /// Lets TCP connections to these ports of the host in, whatever the policy of INPUT (B-207):
+    /// those of the plan's health checks. Later commits keep them.
+    ///
+    /// # Errors
+    /// When the tools fail; the next commit or call tries again.
+    pub fn admit_health_checks(&mut self, ports: BTreeSet<u16>) -> Result<(), Error> {
+        if self.held.any && self.held.health_checks != ports {
+            let input = Writes::health_checks(&ports).input(&self.held, Blocks::One);
+            self.tools.restore(input.text())?;
+        }
+        self.held.health_checks = ports;
+        Ok(())
+    }
+
     /// Removes everything that is ours, and nothing else: jumps, chains, sets. Chains to which
     /// rules of others lead are emptied and stay.
     ///
     /// # Errors
     /// When the tools fail.
     pub fn cleanup(&mut self) -> Result<(), Error> {
-        let saved = self.saved()?;
-        let mut input = String::new();
-        // nat first: without its marks, nothing in filter does anything.
-        for table in [Table::Nat, Table::Filter] {
-            let chains: Vec<_> = saved.chains().filter(|(of, _)| *of == table).collect();
-            if chains.is_empty() {
-                continue;
-            }
-            input += &format!("*{}\n", table.name());
-            for (jump, copies) in saved.jumps().iter().filter(|(jump, _)| jump.table == table) {
-                let line = format!("-D {} -j {}\n", jump.from.name(), jump.to);
-                input += &line.repeat(*copies as usize);
-            }
-            for (_, chain) in &chains {
-                input += &format!(":{chain} - [0:0]\n");
-            }
-            for chain in &chains {
-                if !saved.pinned().contains(chain) {
-                    input += &format!("-X {}\n", chain.1);
-                }
-            }
-            input += "COMMIT\n";
-        }
+        let block = match self.tools.variant {
+            Variant::Legacy => usize::MAX,
+            Variant::Nft => REMOVAL_BLOCK,
+        };
+        let input = removal(&self.saved()?, block);
         if !input.is_empty() {
             self.tools.restore(&input)?;
         }
         self.held = Held::default();
-        let sets: BTreeSet<_> = sets::list()?.into_iter().collect();
+        let sets: BTreeSet<_> = sets::list(self.config.family)?.into_iter().collect();
         sets::destroy(&sets)
     }
 
@@ -250,6 +245,36 @@ impl svc_core::Kernel<Renderer> for Kernel {
     }
 }
 
+/// Lines of a block of a removal with iptables-nft, whose tools walk a list of the chains of a
+/// block for each line. With iptables-legacy each block would cost the whole table.
+const REMOVAL_BLOCK: usize = 500;
+
+/// The input that removes everything.
+fn removal(saved: &Saved, block: usize) -> String {
+    let mut input = String::new();
+    // nat first: without its marks, nothing in filter does anything.
+    for table in [Table::Nat, Table::Filter] {
+        let chains = saved.chains().filter(|(of, _)| *of == table);
+        let chains: Vec<_> = chains.map(|(_, chain)| chain).collect();
+        let jumps = saved.jumps().iter().filter(|(jump, _)| jump.table == table);
+        let mut lines: Vec<String> = Vec::new();
+        for (jump, copies) in jumps {
+            let line = format!("-D {} -j {}", jump.from.name(), jump.to);
+            lines.extend((0..*copies).map(|_| line.clone()));
+        }
+        // All are emptied before one is deleted: they refer to each other.
+        lines.extend(chains.iter().rev().map(|chain| format!(":{chain} - [0:0]")));
+        let free = chains
+            .iter()
+            .filter(|chain| !saved.pinned().contains(&(table, **chain)));
+        lines.extend(free.map(|chain| format!("-X {chain}")));
+        for block in lines.chunks(block) {
+            input += &format!("*{}\n{}\nCOMMIT\n", table.name(), block.join("\n"));
+        }
+    }
+    input
+}
+
 /// A part of a transaction that was not applied.
 struct Refusal {
     error: Error,
@@ -259,13 +284,11 @@ struct Refusal {
 
 impl Refusal {
     fn new(error: Error, input: &Input, transaction: &Transaction<Key, Value>) -> Self {
-        let blamed = match &error {
-            Error::Failed { lines, .. } => {
-                let owner = |line: &usize| input.owner(*line, transaction).cloned();
-                lines.iter().filter_map(owner).collect()
-            }
-            _ => BTreeSet::new(),
-        };
+        let mut blamed = BTreeSet::new();
+        if let Error::Failed { lines, .. } = &error {
+            let owner = |line: &usize| input.owner(*line, transaction).cloned();
+            blamed.extend(lines.iter().filter_map(owner));
+        }
         Self { error, blamed }
     }
 }

@@ -75,7 +75,7 @@ pub struct Jump {
     pub to: ChainName,
 }
 
-/// A search tree over front ends; see [`crate::tree`].
+/// A search tree over front ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Tree {
     /// By ClusterIP, protocol and port.

@@ -7,7 +7,7 @@
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 
-use svc_core::{FrontendAddress, FrontendKind, Protocol, ServicePortPlan};
+use svc_core::{FrontendAddress, FrontendKind, IpFamily, Protocol, ServicePortPlan};
 
 use crate::key::Tree;
 
@@ -63,6 +63,13 @@ impl ChainName {
         Self::new(&format!("{stem}c"))
     }
 
+    /// Whether this is a set of [`Anchor::pin`] in a family: sets of both are in one list.
+    pub(crate) fn is_pin(&self, family: IpFamily) -> bool {
+        let text = self.as_str().strip_prefix(PREFIX).unwrap_or_default();
+        let rest = text.split_once('-').map(|(_, rest)| rest);
+        rest.is_some_and(|rest| rest.starts_with(pin_letter(family)))
+    }
+
     /// Whether the chain is one of ours.
     pub fn is_ours(&self) -> bool {
         self.as_str().starts_with(PREFIX)
@@ -116,6 +123,8 @@ fixed! {
     DROP = "SVC--DROP";
     /// filter: refuses and drops what nat marked, on its way in.
     INPUT = "SVC-INPUT";
+    /// filter: lets health checks in (B-207).
+    HEALTH_CHECKS = "SVC-HEALTH";
     /// filter: refuses and drops what nat marked, on its way through.
     FORWARD = "SVC-FORWARD";
     /// filter: refuses and drops what nat marked, on its way out.
@@ -208,7 +217,8 @@ impl Anchor {
             Some(IpAddr::V6(v6)) => format!("{:08x}", low(v6.to_bits())),
             None => "n".into(),
         };
-        ChainName::cut(&format!("{PREFIX}{place}-z{:014x}", hash.bits(56)))
+        let family = pin_letter(IpFamily::of(endpoint.ip()));
+        ChainName::cut(&format!("{PREFIX}{place}-{family}{:014x}", hash.bits(56)))
     }
 
     /// 13 bytes in IPv4; 19 in IPv6, where 28 have to do: ClusterIPs come from few ranges, so a
@@ -286,7 +296,7 @@ pub(crate) enum Class {
 
 /// Tells what a chain of ours is.
 pub(crate) fn classify(name: ChainName) -> Class {
-    const FIXED: [ChainName; 10] = [
+    const FIXED: [ChainName; 11] = [
         CLUSTER,
         NODE_PORTS,
         POSTROUTING,
@@ -295,6 +305,7 @@ pub(crate) fn classify(name: ChainName) -> Class {
         REJECT,
         DROP,
         INPUT,
+        HEALTH_CHECKS,
         FORWARD,
         OUTPUT,
     ];
@@ -343,6 +354,13 @@ fn letter(protocol: Protocol) -> char {
         Protocol::Tcp => 't',
         Protocol::Udp => 'u',
         Protocol::Sctp => 's',
+    }
+}
+
+fn pin_letter(family: IpFamily) -> char {
+    match family {
+        IpFamily::V4 => 'z',
+        IpFamily::V6 => 'y',
     }
 }
 
@@ -435,6 +453,10 @@ mod tests {
                 }
                 let pin = anchor.pin("10.1.0.1:8080".parse().unwrap());
                 assert_eq!(classify(pin), Class::Service, "{pin}");
+                assert!(
+                    pin.is_pin(IpFamily::V4) && !pin.is_pin(IpFamily::V6),
+                    "{pin}"
+                );
             }
         }
         for tree in Tree::ALL {

@@ -9,7 +9,7 @@ use crate::config::Config;
 use crate::key::{Hook, Jump, Key, Table, Value};
 use crate::name::{self, ChainName, Class, PREFIX, classify};
 use crate::rule::{Line, Match, Rule, Sense, Target, parse_line};
-use crate::skeleton::JUMPS;
+use crate::skeleton::{self, JUMPS};
 use crate::transaction::Held;
 use crate::tree::{self, Entries, Marked};
 
@@ -93,10 +93,27 @@ impl Saved {
     }
 
     /// Takes the chains apart into objects.
-    pub(crate) fn ruleset(self, config: &Config) -> (Ruleset<Key, Value>, Held) {
+    ///
+    /// `health_checks` are let in: the chain that does so counts as empty.
+    pub(crate) fn ruleset(
+        mut self,
+        config: &Config,
+        health_checks: BTreeSet<u16>,
+    ) -> (Ruleset<Key, Value>, Held) {
+        let any = !self.is_empty();
+        let key = (Table::Filter, name::HEALTH_CHECKS);
+        if let Some(rules) = self.chains.get_mut(&key) {
+            match *rules == skeleton::health_checks(&health_checks) {
+                true => rules.clear(),
+                // An empty one is then as good as none.
+                false if rules.is_empty() => drop(self.chains.remove(&key)),
+                false => {}
+            }
+        }
         let mut ruleset = Ruleset::new();
         let mut held = Held {
-            any: !self.is_empty(),
+            any,
+            health_checks,
             ..Held::default()
         };
         let mut nodes = BTreeMap::new();
@@ -162,7 +179,13 @@ fn strays(
 
 /// What a chain is in a table.
 fn class(table: Table, chain: ChainName) -> Class {
-    let of_filter = [name::INPUT, name::FORWARD, name::OUTPUT].contains(&chain);
+    const FILTER: [ChainName; 4] = [
+        name::INPUT,
+        name::HEALTH_CHECKS,
+        name::FORWARD,
+        name::OUTPUT,
+    ];
+    let of_filter = FILTER.contains(&chain);
     match (table, classify(chain)) {
         (Table::Filter, Class::Fixed) if of_filter => Class::Fixed,
         (Table::Filter, _) => Class::Unknown,

@@ -3,10 +3,13 @@
 //! Nothing in table filter depends on a Service: nat marks what is refused or dropped, and these
 //! rules answer. A refused packet never becomes a connection, so each of its kind passes nat.
 
+use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv6Addr};
 use std::sync::Arc;
 
-use svc_core::{ClusterIpMasquerade, IpFamily, IpNet, Ipv4Net, LocalDetector, NodePlan, Ruleset};
+use svc_core::{
+    ClusterIpMasquerade, IpFamily, IpNet, Ipv4Net, LocalDetector, NodePlan, Protocol, Ruleset,
+};
 
 use crate::config::{Config, HairpinBy, InvalidPackets};
 use crate::key::{Hook, Jump, Key, Table, Value};
@@ -34,6 +37,7 @@ pub(crate) fn skeleton(config: &Config, node: &NodePlan) -> Ruleset<Key, Value> 
         ruleset.insert(Key::Chain(table, name), Value::Rules(Arc::from(rules)));
     };
     add(Table::Filter, name::INPUT, input(config, node));
+    add(Table::Filter, name::HEALTH_CHECKS, Vec::new());
     add(Table::Filter, name::FORWARD, forward(config));
     add(Table::Filter, name::OUTPUT, answers(config));
     let marks = config.marks;
@@ -96,7 +100,19 @@ fn input(config: &Config, node: &NodePlan) -> Vec<Rule> {
             Target::Drop,
         ));
     }
+    rules.push(Rule::always(Target::Jump(name::HEALTH_CHECKS)));
     rules
+}
+
+/// Lets health checks in where the policy of INPUT is DROP (B-207). No plan of a service port
+/// has them, so the kernel is told apart; as an object the chain counts as empty.
+pub(crate) fn health_checks(ports: &BTreeSet<u16>) -> Vec<Rule> {
+    let tcp = Protocol::Tcp;
+    let admit = |port: &u16| {
+        let matches = [Match::Protocol(tcp), Match::Ports(tcp, *port, *port)];
+        Rule::new(matches, Target::Accept)
+    };
+    ports.iter().map(admit).collect()
 }
 
 /// Lets the packets of Services pass where the policy of FORWARD is DROP (B-175).

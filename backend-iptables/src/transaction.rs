@@ -15,6 +15,7 @@ use crate::config::Config;
 use crate::key::{Entry, Jump, Key, Table, Value};
 use crate::name::{self, ChainName, Class, classify};
 use crate::rule::Rule;
+use crate::skeleton::health_checks;
 use crate::tree::{self, Entries, Marked};
 
 /// Lines after which a new block starts, once the chains of Services are written.
@@ -45,6 +46,8 @@ pub(crate) struct Held {
     pub(crate) any: bool,
     /// Chains of ours to which rules of others lead: these can be emptied, not deleted.
     pub(crate) pinned: BTreeSet<(Table, ChainName)>,
+    /// Ports of health checks that are let in.
+    pub(crate) health_checks: BTreeSet<u16>,
 }
 
 /// Everything that a transaction does to the kernel.
@@ -128,6 +131,10 @@ impl Held {
             }
         };
         self.strays(config, &strays, &mut writes, &owners);
+        if let Some(rules) = writes.filter.written.get_mut(&name::HEALTH_CHECKS) {
+            let admitted = health_checks(&self.health_checks).into_iter();
+            *rules = admitted.map(|rule| (rule, None)).collect();
+        }
         for (chain, rules) in edits.written {
             writes.node(chain, rules, &owners);
         }
@@ -177,6 +184,15 @@ impl Held {
 }
 
 impl Writes {
+    /// Lets other health checks in.
+    pub(crate) fn health_checks(ports: &BTreeSet<u16>) -> Self {
+        let rules = health_checks(ports).into_iter().map(|rule| (rule, None));
+        let mut writes = Self::default();
+        let written = &mut writes.filter.written;
+        written.insert(name::HEALTH_CHECKS, rules.collect());
+        writes
+    }
+
     fn table(&mut self, table: Table) -> &mut TableWrites {
         match table {
             Table::Filter => &mut self.filter,
@@ -307,7 +323,7 @@ fn emit(
     let Some(rules) = pending.remove(&chain) else {
         return;
     };
-    for callee in rules.iter().filter_map(|(rule, _)| rule.callee()) {
+    for callee in rules.iter().rev().filter_map(|(rule, _)| rule.callee()) {
         if pending.contains_key(&callee) {
             emit(pending, callee, input);
         }
@@ -320,7 +336,7 @@ fn emit(
 }
 
 /// Which chains are written together.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Rank {
     /// Many rules lead here; they sort before all others.
     Answer,
@@ -336,6 +352,8 @@ fn rank(chain: ChainName) -> Rank {
     use crate::key::Tree;
     match classify(chain) {
         _ if [name::REJECT, name::DROP, name::HAIRPINNED].contains(&chain) => Rank::Answer,
+        // A root sorts among the others, and leads to all of them.
+        Class::Node(tree) if name::root(tree) == chain => Rank::Fixed,
         Class::Service | Class::Node(Tree::Cluster) => Rank::Service,
         Class::Node(Tree::External | Tree::NodePort | Tree::Beside | Tree::Hairpin) => Rank::Beside,
         Class::Fixed | Class::Unknown => Rank::Fixed,
@@ -371,5 +389,94 @@ impl Input {
     ) -> Option<&'a ServicePortName> {
         let group = transaction.groups.get(*self.owners.get(&line)?)?;
         group.name.as_ref()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+    use std::sync::Arc;
+
+    use svc_core::{Base, Edit, EditGroup, IpFamily, NodePlan, Protocol};
+
+    use super::*;
+    use crate::key::Tree;
+    use crate::rule::Target;
+    use crate::skeleton::skeleton;
+
+    fn group(edits: Vec<(Key, Value)>) -> EditGroup<Key, Value> {
+        let edit = |(key, value)| Edit {
+            key,
+            before: None,
+            after: Some(value),
+        };
+        EditGroup {
+            name: None,
+            edits: edits.into_iter().map(edit).collect(),
+        }
+    }
+
+    /// The skeleton and a number of Services with a ClusterIP and an external address each.
+    fn first_input(services: u32, blocks: Blocks) -> Input {
+        let config = Config::new(IpFamily::V4);
+        let skeleton = skeleton(&config, &NodePlan::bare("n1"));
+        let mut groups = vec![group(skeleton.into_iter().collect())];
+        for number in 0..services {
+            let ip = 0x0a60_0000 + number.wrapping_mul(2_654_435_761) % (1 << 20);
+            let chain = ChainName::new(&format!("SVC-{ip:08x}-t00080c")).unwrap();
+            let rules = Arc::from([Rule::always(Target::Return)]);
+            let entry = |tree, ip| Entry {
+                tree,
+                ip: Ipv4Addr::from_bits(ip).into(),
+                protocol: Protocol::Tcp,
+                port: 80,
+            };
+            groups.push(group(vec![
+                (Key::Chain(Table::Nat, chain), Value::Rules(rules)),
+                (Key::Entry(entry(Tree::Cluster, ip)), Value::To(chain)),
+                (Key::Entry(entry(Tree::External, !ip)), Value::To(chain)),
+            ]));
+        }
+        let transaction = Transaction {
+            groups,
+            base: Base::Empty,
+        };
+        let mut held = Held::default();
+        let writes = held.change(&config, &transaction);
+        writes.input(&held, blocks)
+    }
+
+    fn declared(input: &Input) -> Vec<ChainName> {
+        let lines = input
+            .text()
+            .lines()
+            .filter_map(|line| line.strip_prefix(':'));
+        let names = lines.filter_map(|line| ChainName::new(line.split(' ').next()?));
+        names.collect()
+    }
+
+    /// Anything else costs iptables-nft the square of the chains.
+    #[test]
+    fn chains_of_services_come_in_descending_order() {
+        let names = declared(&first_input(1_000, Blocks::One));
+        let services = names.iter().filter(|name| rank(**name) == Rank::Service);
+        let services: Vec<_> = services.collect();
+        assert!(services.len() > 1_000, "nodes of the tree among them");
+        assert!(services.is_sorted_by(|a, b| a > b));
+        let ranks: Vec<_> = names.iter().map(|name| rank(*name)).collect();
+        let nat = ranks.iter().position(|rank| *rank == Rank::Answer).unwrap();
+        assert!(ranks[nat..].is_sorted());
+    }
+
+    #[test]
+    fn a_long_input_is_split_where_that_is_faster() {
+        let blocks = |blocks| {
+            let input = first_input(3_000, blocks);
+            input.text().lines().filter(|line| *line == "*nat").count()
+        };
+        assert_eq!(blocks(Blocks::One), 1);
+        assert_eq!(blocks(Blocks::Several), 3);
+        let short = first_input(100, Blocks::Several);
+        assert_eq!(short.text().matches("*nat").count(), 1);
     }
 }

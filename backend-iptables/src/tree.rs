@@ -39,8 +39,17 @@ const INLINED: usize = 3;
 /// packet may be in 7 others: services, root, sources, routes, cluster, group and pin.
 const MAX_DEPTH: u8 = 8;
 
-/// Most ranges with which [`name::SERVICES`] covers the addresses of a tree.
-const MAX_COVERS: usize = 8;
+/// Most ranges with which [`name::SERVICES`] covers the addresses of a tree. Each lets traffic to
+/// no Service pass sooner, and has the kernel follow the whole tree once more whenever it checks
+/// an nf_tables commit for loops.
+fn most_covers(tree: Tree) -> usize {
+    match tree {
+        // Nearly always one ServiceCIDR.
+        Tree::Cluster => 2,
+        Tree::External => 4,
+        Tree::NodePort | Tree::Beside | Tree::Hairpin => 0,
+    }
+}
 
 /// Every front end, with the chain it leads to.
 pub(crate) type Entries = BTreeMap<Entry, ChainName>;
@@ -331,7 +340,7 @@ fn services(entries: &Entries, family: IpFamily, marks: Marked) -> NodeRules {
         (Tree::Cluster, name::CLUSTER),
         (Tree::External, name::EXTERNAL_IPS),
     ] {
-        for net in cover::covers(entries, tree, family, MAX_COVERS) {
+        for net in cover::covers(entries, tree, family, most_covers(tree)) {
             let inside = (net.prefix_len() > 0).then_some(Match::Destination(Sense::Is, net));
             rules.push((Rule::new(inside, Target::Jump(to)), None));
         }

@@ -1,4 +1,5 @@
 //! The rules mean what the plan means.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // helpers of tests
 
 mod common;
 

@@ -1,4 +1,5 @@
 //! The packet-flow cases that every backend is held to.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // helpers of tests
 
 use backend_iptables::{Config, Host, Program, capabilities};
 use serde_json::Value as Json;
@@ -88,7 +89,11 @@ fn state(objects: Vec<Json>) -> ClusterState {
                     let cidr = conversion.service_cidr(&wire).0.unwrap();
                     Event::ServiceCidr(WatchEvent::Apply(cidr))
                 }
-                other => panic!("no use for {other:?}"),
+                Object::Pod(_)
+                | Object::Namespace(_)
+                | Object::Endpoints(_)
+                | Object::Workload(..)
+                | Object::Unknown { .. } => panic!("no use for such an object"),
             };
             state.apply(event);
         }

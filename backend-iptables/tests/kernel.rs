@@ -1,6 +1,7 @@
 //! Against the real kernel, in network namespaces of the test's own, with both variants.
 //!
 //! Needs root, as every use of iptables does.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // helpers of tests
 
 mod common;
 
@@ -243,18 +244,12 @@ fn foreign_rules_stay_as_they_are() {
         let saved = host.save(&["-t", "nat"]);
         let first = saved.lines().find(|line| line.starts_with("-A PREROUTING"));
         assert_eq!(first, Some("-A PREROUTING -j SVC-SERVICES"));
-        assert!(
-            host.save(&["-c"]).contains("[30:4000] -A INPUT"),
-            "counters are kept"
-        );
+        assert_eq!(host.counted(), counted);
         let other = some_plan(host.family, 2);
         reconciler.change(&plan.diff(&other));
         reconciler.settle(&mut kernel, 4).unwrap();
         assert_eq!(host.foreign(), before);
-        assert!(
-            host.save(&["-c"]).contains("[30:4000] -A INPUT"),
-            "counters are kept"
-        );
+        assert_eq!(host.counted(), counted);
         kernel.cleanup().unwrap();
         assert_eq!(host.foreign(), before);
         assert!(!host.save(&[]).contains("SVC-"));
@@ -297,6 +292,83 @@ fn what_others_break_is_repaired() {
         reconciler.verify();
         let settled = reconciler.settle(&mut kernel, 4).unwrap();
         assert!(settled.drift.unwrap().is_empty());
+    });
+}
+
+/// Sets of both families are in one list, and each family takes only its own away.
+#[test]
+fn both_families_share_a_host() {
+    each(|host| {
+        let mut families: Vec<_> = IpFamily::ALL
+            .into_iter()
+            .map(|family| {
+                let options = Options {
+                    family,
+                    ..host.options()
+                };
+                let mut kernel = Kernel::open(options).unwrap();
+                let mut config = *kernel.config();
+                config.features.affinity = AffinityBy::Sets;
+                let plan = common::deep_plan(family);
+                let mut reconciler = Reconciler::new(Renderer::new(config), family);
+                start(&mut reconciler, &plan);
+                reconciler.settle(&mut kernel, 4).unwrap();
+                (kernel, reconciler, plan)
+            })
+            .collect();
+        let sets = || {
+            let output = Command::new("ipset")
+                .args(["list", "-name"])
+                .output()
+                .unwrap();
+            String::from_utf8(output.stdout).unwrap().lines().count()
+        };
+        assert_eq!(sets(), 200, "one for each endpoint and family");
+        for (kernel, reconciler, plan) in &mut families {
+            reconciler.verify();
+            let settled = reconciler.settle(kernel, 4).unwrap();
+            assert!(settled.drift.unwrap().is_empty());
+            assert_eq!(settled.commits, 0);
+            // Without its Services a family has no sets.
+            reconciler.change(&plan.diff(&Plan::empty(plan.family, plan.node.clone())));
+            reconciler.settle(kernel, 4).unwrap();
+            let left = kernel.read().unwrap();
+            assert!(!left.keys().any(|key| matches!(key, Key::Set(_))));
+        }
+        assert_eq!(sets(), 0);
+    });
+}
+
+/// B-207.
+#[test]
+fn health_checks_are_let_in() {
+    each(|host| {
+        let plan = some_plan(host.family, 0);
+        let mut kernel = host.kernel();
+        let mut reconciler = reconciler(&kernel, host.family);
+        let admitted = || {
+            let saved = host.save(&["-t", "filter"]);
+            let rules = saved
+                .lines()
+                .filter(|line| line.starts_with("-A SVC-HEALTH"));
+            rules.map(str::to_owned).collect::<Vec<_>>()
+        };
+        let rule = |port: u16| format!("-A SVC-HEALTH -p tcp -m tcp --dport {port} -j ACCEPT");
+        kernel.admit_health_checks([30_900].into()).unwrap();
+        start(&mut reconciler, &plan);
+        reconciler.settle(&mut kernel, 4).unwrap();
+        assert_eq!(admitted(), [rule(30_900)]);
+        kernel.admit_health_checks([30_901, 30_902].into()).unwrap();
+        assert_eq!(admitted(), [rule(30_901), rule(30_902)]);
+        for repaired in [false, true] {
+            reconciler.verify();
+            let settled = reconciler.settle(&mut kernel, 4).unwrap();
+            assert_eq!(!settled.drift.unwrap().is_empty(), repaired);
+            assert_eq!(admitted(), [rule(30_901), rule(30_902)]);
+            host.iptables("-F SVC-HEALTH");
+        }
+        kernel.cleanup().unwrap();
+        assert!(!host.save(&[]).contains("SVC-"));
     });
 }
 

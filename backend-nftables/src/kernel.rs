@@ -10,7 +10,7 @@ use crate::netlink::{Batch, Socket, TableId};
 use crate::read::read;
 use crate::render::Renderer;
 use crate::rule::{Family, TableName};
-use crate::transaction::{Batches, Start};
+use crate::transaction::{BATCH_BYTES, Batches, Blame, Start};
 
 /// The table of one family in one network namespace.
 ///
@@ -29,11 +29,7 @@ impl Kernel {
     /// # Errors
     /// What the kernel says: without nf_tables, `EPROTONOSUPPORT`.
     pub fn open(table: impl Into<TableName>, family: IpFamily) -> io::Result<Self> {
-        let family = match family {
-            IpFamily::V4 => Family::Ip,
-            IpFamily::V6 => Family::Ip6,
-        };
-        let table = TableId::new(family, table);
+        let table = TableId::new(family_of(family), table);
         Ok(Self {
             socket: Socket::open()?,
             batch: Batch::new(table.clone()),
@@ -49,10 +45,7 @@ impl Kernel {
     /// See [`ReadError`].
     pub fn read(&mut self) -> Result<Ruleset<Key, Value>, ReadError> {
         let reading = read(&mut self.socket, &self.table)?;
-        self.start = match reading.useless {
-            true => Start::Useless,
-            false => Start::AsRead,
-        };
+        self.start = Start::of(&reading);
         Ok(reading.ruleset)
     }
 
@@ -62,25 +55,11 @@ impl Kernel {
     /// [`CommitError::Refused`] if the kernel refuses an object. A transaction on an empty base
     /// may then have been applied in part, without effect on packets.
     pub fn commit(&mut self, transaction: &Transaction<Key, Value>) -> Result<(), CommitError> {
-        let mut batches = Batches::new(self.table.clone(), self.start, transaction);
-        let mut index = 0;
-        while index < batches.len() {
-            batches.write(index, &mut self.batch);
-            match self.socket.commit(&self.batch) {
-                // Without privilege the send buffer does not grow far.
-                Err(CommitError::TooLarge { .. }) if batches.len() == 1 => {
-                    batches = batches.in_small_batches();
-                    if batches.len() == 1 {
-                        self.socket.commit(&self.batch)?;
-                        break;
-                    }
-                }
-                result => {
-                    result?;
-                    index += 1;
-                }
-            }
-        }
+        let table = self.table.clone();
+        let socket = &mut self.socket;
+        commit_batches(table, self.start, transaction, &mut self.batch, |batch| {
+            socket.commit(batch).map(drop)
+        })?;
         self.start = Start::AsRead;
         Ok(())
     }
@@ -153,6 +132,51 @@ impl svc_core::Kernel<Renderer> for Kernel {
                 source,
             },
         })
+    }
+}
+
+/// Sends the batches of a transaction.
+pub(crate) fn commit_batches(
+    table: TableId,
+    start: Start,
+    transaction: &Transaction<Key, Value>,
+    batch: &mut Batch,
+    mut send: impl FnMut(&Batch) -> Result<(), CommitError>,
+) -> Result<(), CommitError> {
+    let mut batches = Batches::new(table, start, transaction);
+    if batches.len() == 1 {
+        match send_batch(&batches, 0, batch, &mut send) {
+            // Without privilege the send buffer does not grow far.
+            Err(CommitError::TooLarge { .. }) => batches = batches.in_batches_of(BATCH_BYTES),
+            result => return result,
+        }
+    }
+    (0..batches.len()).try_for_each(|index| send_batch(&batches, index, batch, &mut send))
+}
+
+/// Sends one batch; a large one that is refused once more, to learn who is to blame.
+fn send_batch(
+    batches: &Batches<'_>,
+    index: usize,
+    batch: &mut Batch,
+    send: &mut impl FnMut(&Batch) -> Result<(), CommitError>,
+) -> Result<(), CommitError> {
+    let blame = batches.blame(index);
+    batches.write(index, blame, batch);
+    match (send(batch), blame) {
+        (Err(CommitError::Refused(_)), Blame::Batch) => {
+            batches.write(index, Blame::Group, batch);
+            send(batch)
+        }
+        (result, Blame::Batch | Blame::Group) => result,
+    }
+}
+
+/// The family of the table of a family.
+pub(crate) fn family_of(family: IpFamily) -> Family {
+    match family {
+        IpFamily::V4 => Family::Ip,
+        IpFamily::V6 => Family::Ip6,
     }
 }
 

@@ -3,6 +3,8 @@
 mod bytes;
 pub mod error;
 mod evaluate;
+#[cfg(any(test, feature = "testing"))]
+pub mod fake;
 mod kernel;
 mod key;
 pub mod netlink;
@@ -15,6 +17,7 @@ pub mod rule;
 mod schema;
 mod skeleton;
 mod slots;
+mod text;
 mod transaction;
 
 pub use evaluate::{Evaluator, Fault, Host, Outcome, Pins, evaluate, shares};
@@ -22,4 +25,5 @@ pub use kernel::{Kernel, KernelError, failure};
 pub use key::{ChainBody, ChainId, ElementValue, Key, Rare, SetId, Value};
 pub use render::{MAX_ENDPOINTS, Renderer};
 pub use schema::AFFINITY_SIZE;
-pub use transaction::{Batches, Start};
+pub use text::{Line, Listing};
+pub use transaction::{BATCH_BYTES, Batches, Blame, Start};

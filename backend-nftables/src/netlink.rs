@@ -13,6 +13,8 @@ mod attr;
 mod batch;
 mod decode;
 mod encode;
+#[cfg(any(test, feature = "testing"))]
+mod request;
 mod socket;
 #[cfg(test)]
 mod tests;
@@ -24,3 +26,5 @@ pub use socket::{Committed, Events, Socket};
 
 #[cfg(any(test, feature = "testing"))]
 pub use decode::decode_anything;
+#[cfg(any(test, feature = "testing"))]
+pub use request::{Request, What, requests};

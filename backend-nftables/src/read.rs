@@ -46,11 +46,9 @@ pub(crate) fn read(socket: &mut Socket, table: &TableId) -> Result<Reading, Read
     let mut parts = Parts::default();
     for held in socket.sets(table)? {
         let set = held.object;
-        // Pins come and go by themselves, and what others keep in our table just goes.
-        let id = SetId::from_name(&set.name);
-        let elements = match matches!(id, SetId::Affinity | SetId::Foreign(_)) {
-            true => Vec::new(),
-            false => socket.elements(table, &set.name)?,
+        let elements = match keeps_elements(&SetId::from_name(&set.name)) {
+            true => socket.elements(table, &set.name)?,
+            false => Vec::new(),
         };
         parts.sets.push((set, elements));
     }
@@ -67,11 +65,11 @@ pub(crate) fn assemble(table: &TableId, parts: Parts) -> Reading {
         Family::Ip6 => (IpFamily::V6, Registers::new(IpFamily::V6)),
         Family::Ip | Family::Inet => (IpFamily::V4, Registers::new(IpFamily::V4)),
     };
-    let mut ruleset = Ruleset::new();
-    ruleset.insert(
+    // A tree is built from a list much faster than object by object.
+    let mut objects = vec![(
         Key::Table,
         Value::Table(Box::new(skeleton::table(&table.name, regs))),
-    );
+    )];
     for (set, elements) in parts.sets {
         let id = SetId::from_name(&set.name);
         let set = match schema::set(&id, family) {
@@ -80,11 +78,13 @@ pub(crate) fn assemble(table: &TableId, parts: Parts) -> Reading {
             Some(known) if known == known.like(&set) => known,
             Some(_) => return Reading::useless(),
         };
-        ruleset.extend(ranges(&id, elements));
-        ruleset.insert(Key::Set(id), Value::Set(Box::new(set)));
+        if keeps_elements(&id) {
+            objects.extend(ranges(&id, elements));
+        }
+        objects.push((Key::Set(id), Value::Set(Box::new(set))));
     }
     let (sources, rules) = split_firewall(regs, parts.rules);
-    ruleset.extend(sources);
+    objects.extend(sources);
     let mut bodies = BTreeMap::new();
     for chain in parts.chains {
         let id = ChainId::from_name(&chain.name);
@@ -96,13 +96,13 @@ pub(crate) fn assemble(table: &TableId, parts: Parts) -> Reading {
             body.rules.push(rule);
         }
     }
-    ruleset.extend(
+    objects.extend(
         bodies
             .into_iter()
             .map(|(id, body)| (chain_key(id, &body.chain), Value::Chain(Box::new(body)))),
     );
     Reading {
-        ruleset,
+        ruleset: objects.into_iter().collect(),
         useless: false,
     }
 }
@@ -129,7 +129,7 @@ fn chain_key(id: ChainId, chain: &Chain) -> Key {
 }
 
 impl Reading {
-    fn nothing() -> Self {
+    pub(crate) fn nothing() -> Self {
         Self {
             ruleset: Ruleset::new(),
             useless: false,
@@ -153,6 +153,12 @@ impl Set {
             ..other.clone()
         }
     }
+}
+
+/// Whether the elements of a set are objects: pins come and go by themselves, and what others keep in
+/// our table goes with its set.
+fn keeps_elements(id: &SetId) -> bool {
+    !matches!(id, SetId::Affinity | SetId::Foreign(_))
 }
 
 /// Takes the rules that let sources in out of the rules of all chains.

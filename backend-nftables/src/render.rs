@@ -113,23 +113,12 @@ impl Render for Renderer {
 
     fn learn(&mut self, held: &Ruleset<Key, Value>) {
         let from = Key::Element(SetId::LocalFrontends, Bytes::default());
-        let numbers = held
-            .range(from..)
-            .filter_map(|(key, value)| match (key, value) {
-                (
-                    Key::Element(SetId::LocalFrontends | SetId::Frontends, key),
-                    Value::Element(value),
-                ) => Some((key.clone(), number_of(value)?)),
-                (
-                    Key::Table
-                    | Key::Set(_)
-                    | Key::Chain(_)
-                    | Key::SourceRule(_)
-                    | Key::Element(..)
-                    | Key::BaseChain(_),
-                    _,
-                ) => None,
-            });
+        let numbers = held.range(from..).filter_map(|(key, value)| {
+            let Key::Element(SetId::LocalFrontends | SetId::Frontends, key) = key else {
+                return None;
+            };
+            Some((key.clone(), pool_of(value)?.owner()?.0))
+        });
         self.pools.learn(numbers);
         self.slots.learn(self.regs.family, held);
     }
@@ -156,8 +145,19 @@ impl Port<'_> {
     fn fragment(&self, slots: &mut Slots) -> Fragment<Key, Value> {
         let endpoints = self.plan.cluster.len() + self.plan.local.len();
         let mut objects = Vec::with_capacity(8 + 2 * endpoints);
+        let comment = self.name.to_string();
+        for frontend in &self.plan.frontends {
+            self.frontend(frontend, &comment, &mut objects);
+        }
+        // A pool without a front end would be nobody's after a restart.
         for scope in [Scope::Cluster, Scope::Local] {
-            self.pool(scope, slots, &mut objects);
+            let pool = PoolNumber::of(self.number, scope);
+            if objects
+                .iter()
+                .any(|(_, value)| pool_of(value) == Some(pool))
+            {
+                self.pool(scope, slots, &mut objects);
+            }
         }
         for endpoint in self.plan.reachable() {
             if self.plan.masquerades_hairpin(endpoint) {
@@ -167,28 +167,16 @@ impl Port<'_> {
                 objects.push(present(SetId::Hairpin, key));
             }
         }
-        let comment = self.name.to_string();
-        for frontend in &self.plan.frontends {
-            self.frontend(frontend, &comment, &mut objects);
-        }
         // Two node ports, or two load-balancer addresses, may need the same shared object.
         objects.sort_unstable_by(|a, b| a.0.cmp(&b.0));
         objects.dedup_by(|a, b| a.0 == b.0);
         objects
     }
 
-    /// The pool of a list: a front end with a route to it finds its endpoints there.
+    /// The pool of a list that a front end leads to.
     fn pool(&self, scope: Scope, orders: &mut Slots, objects: &mut Fragment<Key, Value>) {
         let endpoints = self.plan.endpoints(scope);
         let endpoints = endpoints.get(..MAX_ENDPOINTS).unwrap_or(endpoints);
-        let used = self.plan.frontends.iter().any(|frontend| {
-            let routes = &frontend.routes;
-            let leads = |route: &Route| matches!(route, Route::Forward { to, .. } if *to == scope);
-            leads(&routes.pod) || leads(&routes.external)
-        });
-        if endpoints.is_empty() || !used {
-            return;
-        }
         let pool = PoolNumber::of(self.number, scope);
         let number = pool.bytes();
         let class = match self.plan.affinity {
@@ -347,11 +335,15 @@ fn frontend_key(ip: IpAddr, transport: Protocol, number: u16) -> Bytes {
     joined(&[&address(ip), &protocol(transport), &port(number)])
 }
 
-/// The number of the service port that an element of a front end leads to.
-fn number_of(value: &ElementValue) -> Option<u32> {
-    let Some(Data::Value(data)) = &value.data else {
+/// The pool that a front end leads to.
+pub(crate) fn pool_of(value: &Value) -> Option<PoolNumber> {
+    let Value::Element(ElementValue {
+        data: Some(Data::Value(data)),
+        ..
+    }) = value
+    else {
         return None;
     };
-    let pool = PoolNumber::from_bytes(data.get(8..12)?.try_into().ok()?);
-    Some(pool.owner()?.0)
+    let pool = data.get(8..12)?.try_into().ok()?;
+    Some(PoolNumber::from_bytes(pool))
 }

@@ -22,7 +22,7 @@ pub(crate) const DROP: u32 = 2;
 /// Classes of pools with affinity start here: the class is this plus the timeout in seconds.
 pub(crate) const STICKY: u32 = 16;
 /// Endpoint counts whose rows of `slots` always exist.
-pub(crate) const COUNTS: u16 = 64;
+pub(crate) const COUNTS: u16 = 16;
 /// Longest affinity timeout, seconds; the API server allows a day.
 const MAX_AFFINITY: u32 = 1 << 30;
 /// The default timeout of ClientIP affinity, whose chains always exist.

@@ -13,12 +13,13 @@ use svc_core::{Base, Edit, Transaction};
 
 use crate::key::{ChainBody, ChainId, ElementValue, Key, SetId, Value};
 use crate::netlink::{Batch, Existing, Place, TableId};
+use crate::read::Reading;
 use crate::rule::{Bytes, Element, ElementKind, SetFlags, SetName};
 use crate::schema;
 
 /// Bytes of a batch from which on a new one is begun, where a transaction may be split: small
 /// batches load twice as fast as large ones, and nobody waits long for the kernel's lock.
-pub(crate) const BATCH_BYTES: usize = 72 * 1024;
+pub const BATCH_BYTES: usize = 72 * 1024;
 /// Bytes up to which a change of a ruleset in use is one batch.
 pub(crate) const ATOMIC_BYTES: usize = 4 * 1024 * 1024;
 
@@ -42,6 +43,16 @@ pub enum Start {
     AsRead,
     /// It is there, of no use, and removed first.
     Useless,
+}
+
+impl Start {
+    /// What was read.
+    pub(crate) fn of(reading: &Reading) -> Self {
+        match reading.useless {
+            true => Self::Useless,
+            false => Self::AsRead,
+        }
+    }
 }
 
 /// One edit, or half of one, in its place.
@@ -100,11 +111,11 @@ impl<'a> Batches<'a> {
         }
     }
 
-    /// The same in batches of few bytes: the order alone keeps a ruleset in use sane.
+    /// The same in batches of about so many bytes: the order alone keeps a ruleset in use sane.
     #[must_use]
-    pub fn in_small_batches(self) -> Self {
+    pub fn in_batches_of(self, bytes: usize) -> Self {
         Self {
-            batches: split(&self.operations, self.base, BATCH_BYTES),
+            batches: split(&self.operations, self.base, bytes),
             ..self
         }
     }
@@ -119,8 +130,8 @@ impl<'a> Batches<'a> {
         self.batches.is_empty()
     }
 
-    /// Writes the batch of an index.
-    pub fn write(&self, index: usize, batch: &mut Batch) {
+    /// Writes the batch of an index, with the blame for refusals as exact as asked.
+    pub fn write(&self, index: usize, blame: Blame, batch: &mut Batch) {
         batch.clear();
         batch.set_table(self.table.clone());
         if index == 0 && self.start == Start::Useless {
@@ -131,10 +142,38 @@ impl<'a> Batches<'a> {
             .get(index)
             .and_then(|range| self.operations.get(range.clone()));
         for operation in operations.unwrap_or_default() {
-            write(batch, operation);
+            let tag = match blame {
+                Blame::Group => operation.group,
+                Blame::Batch => NO_GROUP,
+            };
+            write(batch, tag, operation);
+        }
+    }
+
+    /// The quickest way to write the batch of an index that still allows exact blame later.
+    ///
+    /// Elements of one set and tag share a message, and the kernel spends more on a message than
+    /// on an element.
+    pub fn blame(&self, index: usize) -> Blame {
+        let operations = self.batches.get(index).map_or(0, Range::len);
+        match operations > MANY_OPERATIONS {
+            true => Blame::Batch,
+            false => Blame::Group,
         }
     }
 }
+
+/// What a refusal of the kernel names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Blame {
+    /// The group of edits.
+    Group,
+    /// Nothing but the batch, which is then to be written again to learn more.
+    Batch,
+}
+
+/// Operations from which on it pays to send a batch a second time if it is refused.
+const MANY_OPERATIONS: usize = 64;
 
 /// Tag of what belongs to no group.
 const NO_GROUP: u32 = u32::MAX;
@@ -192,21 +231,18 @@ fn is_hook(operation: Option<&Operation<'_>>) -> bool {
 
 /// About the bytes of an operation.
 fn bytes(operation: &Operation<'_>) -> usize {
-    let rules = match &operation.edit.after {
-        Some(Value::Chain(body)) => body.rules.len(),
-        Some(Value::Rule(_)) => 1,
-        Some(Value::Table(_) | Value::Set(_) | Value::Element(_)) | None => 0,
+    let of = |value: &Option<Value>| match value {
+        None => 0,
+        Some(Value::Element(value)) if value.comment().is_none() => 40,
+        Some(Value::Element(_)) => 80,
+        Some(Value::Table(_) | Value::Set(_) | Value::Rule(_)) => 400,
+        Some(Value::Chain(_)) => 2000,
     };
-    let object = match operation.act {
-        Act::Change => 160,
-        Act::Add => 100,
-        Act::Flush | Act::RemoveRange | Act::RemoveForeign | Act::Remove => 80,
-    };
-    object + 700 * rules
+    of(&operation.edit.before) + of(&operation.edit.after)
 }
 
-fn write(batch: &mut Batch, operation: &Operation<'_>) {
-    let (tag, edit) = (operation.group, operation.edit);
+fn write(batch: &mut Batch, tag: u32, operation: &Operation<'_>) {
+    let edit = operation.edit;
     match &edit.key {
         Key::Element(set, key) => {
             let name = set.name();

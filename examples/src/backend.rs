@@ -1,6 +1,9 @@
 //! The backends by name: rulesets that are made and asked without a kernel.
 
+use std::error::Error;
+
 use backend_iptables as iptables;
+use backend_ipvs as ipvs;
 use backend_nftables as nftables;
 use svc_core::config::ProxyMode;
 use svc_core::{Flow, Plan, Verdict, render};
@@ -18,6 +21,8 @@ pub enum Backend {
     Nftables,
     /// The ruleset for iptables, of either variant
     Iptables,
+    /// Virtual servers and their companion table
+    Ipvs,
 }
 
 impl Backend {
@@ -27,6 +32,7 @@ impl Backend {
             Self::Core => None,
             Self::Nftables => Some(ProxyMode::Nftables),
             Self::Iptables => Some(ProxyMode::Iptables),
+            Self::Ipvs => Some(ProxyMode::Ipvs),
         }
     }
 
@@ -34,20 +40,26 @@ impl Backend {
     ///
     /// # Errors
     /// When the ruleset cannot be interpreted, which is a fault of the backend.
-    pub fn verdict(self, plan: &Plan, flow: &Flow) -> Result<Verdict, nftables::Fault> {
-        match self {
-            Self::Core => Ok(plan.route(flow)),
+    pub fn verdict(self, plan: &Plan, flow: &Flow) -> Result<Verdict, Box<dyn Error>> {
+        let family = plan.family;
+        Ok(match self {
+            Self::Core => plan.route(flow),
             Self::Nftables => {
-                let mut renderer = nftables::Renderer::new(NFTABLES_TABLE, plan.family);
+                let mut renderer = nftables::Renderer::new(NFTABLES_TABLE, family);
                 let ruleset = render(&mut renderer, plan);
-                nftables::evaluate(&ruleset, &plan.node, plan.family, flow)
+                nftables::evaluate(&ruleset, &plan.node, family, flow)?
             }
             Self::Iptables => {
-                let config = iptables::Config::new(plan.family);
-                let ruleset = render(&mut iptables::Renderer::new(config.clone()), plan);
+                let config = iptables::Config::new(family);
+                let ruleset = render(&mut iptables::Renderer::new(config), plan);
                 let program = iptables::Program::of(&config, &ruleset);
-                Ok(program.evaluate(&iptables::Host::of(plan), flow))
+                program.evaluate(&iptables::Host::of(plan), flow)
             }
-        }
+            Self::Ipvs => {
+                let mut renderer = ipvs::Renderer::new(ipvs::Settings::default(), family);
+                let ruleset = render(&mut renderer, plan);
+                ipvs::evaluate(&ruleset, &plan.node, family, flow)?
+            }
+        })
     }
 }

@@ -1,12 +1,25 @@
 //! What the command lines have in common.
 
+pub mod describe;
+pub mod diff;
+pub mod dns;
+pub mod endpoints;
 pub mod explain;
+pub mod expose;
+pub mod flows;
+pub mod get;
 pub mod input;
+#[cfg(feature = "nft-json")]
+pub mod nft_json;
+pub mod objects;
 pub mod plan;
+pub mod table;
+pub mod validate;
+pub mod yaml;
 
 use std::process::ExitCode;
 
-use clap::Parser;
+use clap::{Command, Parser};
 
 /// Exit code of wrong usage, as `sysexits.h` has it.
 pub const USAGE: u8 = 64;
@@ -26,7 +39,23 @@ pub enum Output {
 /// # Errors
 /// With the exit code, after the message has been printed.
 pub fn parse<T: Parser>() -> Result<T, ExitCode> {
-    T::try_parse().map_err(|error| {
+    read(T::command())
+}
+
+/// The same for a proxy, which needs no manifests to clean up.
+///
+/// # Errors
+/// With the exit code, after the message has been printed.
+pub fn parse_proxy<T: Parser>() -> Result<T, ExitCode> {
+    read(T::command().mut_arg("manifests", |manifests| {
+        manifests.required(false).required_unless_present("cleanup")
+    }))
+}
+
+fn read<T: Parser>(command: Command) -> Result<T, ExitCode> {
+    let matches = command.try_get_matches();
+    let args = matches.and_then(|matches| T::from_arg_matches(&matches));
+    args.map_err(|error| {
         // A closed pipe is no reason for another exit code.
         let _ = error.print();
         match error.use_stderr() {

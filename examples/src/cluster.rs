@@ -57,6 +57,13 @@ impl Cluster {
             endpoint_slices.extend(slices);
             diagnostics.extend(found);
         }
+        let by_hand = manifests.endpoints.iter();
+        for endpoints in by_hand.filter(|e| !given.contains(&e.name)) {
+            let service = services.iter().find(|s| s.name == endpoints.name);
+            let (slices, found) = endpoints::mirror(endpoints, service);
+            endpoint_slices.extend(slices);
+            diagnostics.extend(found);
+        }
         Self {
             services,
             endpoint_slices,

@@ -1,5 +1,6 @@
 //! `svcctl demo`: manifests, plan, kernel and packets, in namespaces of its own.
 
+mod names;
 mod replicas;
 mod screen;
 mod show;

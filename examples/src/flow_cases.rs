@@ -158,19 +158,17 @@ impl FileOfCases {
         };
         let mut objects = Vec::new();
         for object in &raw.objects {
-            match object {
-                Json::String(name) => {
+            match object.as_str() {
+                Some(name) => {
                     let fixture = self.fixtures.get(name).ok_or_else(|| missing(name))?;
                     objects.extend(fixture);
                 }
-                Json::Null | Json::Bool(_) | Json::Number(_) | Json::Array(_) | Json::Object(_) => {
-                    objects.push(object);
-                }
+                None => objects.push(object),
             }
         }
-        let config = match &raw.config {
-            Json::String(name) => self.configs.get(name).ok_or_else(|| missing(name))?,
-            other => other,
+        let config = match raw.config.as_str() {
+            Some(name) => self.configs.get(name).ok_or_else(|| missing(name))?,
+            None => &raw.config,
         };
         let to = raw.to.parse().and_then(|to| match to {
             Destination::Address(socket, protocol) => Ok((socket, protocol)),

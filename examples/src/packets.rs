@@ -7,11 +7,13 @@
 //! plan expects by `==`.
 
 mod backend;
+mod iptables;
 mod observe;
 mod run;
 mod world;
 
 pub use backend::{Backend, BackendError, Reconciled, nftables};
+pub use iptables::iptables;
 pub use observe::{Observed, attempts};
 pub use run::{CaseResult, Open, Tally, run_cases};
 pub use world::{World, WorldError};

@@ -4,7 +4,6 @@ use std::error::Error;
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::{Duration, Instant};
 
-use backend_nftables::{Kernel, Renderer};
 use nix::sched::{CloneFlags, unshare};
 use nix::sys::resource::{UsageWho, getrusage};
 use serde_json::{Value, json};
@@ -14,10 +13,12 @@ use svc_core::object::{
     TargetPort,
 };
 use svc_core::{
-    Event, IpFamily, NamespacedName, NodeConfig, Planner, Protocol, Reconciler, WatchEvent,
+    Event, IpFamily, Kernel, NamespacedName, NodeConfig, Plan, PlanDelta, Planner, Protocol,
+    Reconciler, Render, WatchEvent,
 };
 
 use crate::cli::Output;
+use crate::iptables_proxy::VariantArg;
 use crate::proxy::{Family, update};
 
 /// Measures syncs of made-up Services in a network namespace of its own
@@ -39,6 +40,9 @@ pub struct Args {
     /// Changes of each kind
     #[arg(long, value_name = "R", default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     runs: u32,
+    /// Variant of iptables
+    #[arg(long, value_enum, default_value = "legacy")]
+    variant: VariantArg,
     /// Output format
     #[arg(short, long, value_enum, default_value_t)]
     output: Output,
@@ -50,6 +54,8 @@ pub enum Backend {
     /// nf_tables over netlink
     #[default]
     Nftables,
+    /// iptables-restore
+    Iptables,
 }
 
 /// Which changes are measured.
@@ -64,15 +70,16 @@ pub enum Change {
     All,
 }
 
-type Nftables = Family<Renderer, Kernel>;
-
 /// Runs the command.
 ///
 /// # Errors
 /// When the kernel cannot do it.
 pub fn run(args: &Args) -> Result<(), Box<dyn Error>> {
     enter()?;
-    let result = measure(args)?;
+    let result = match args.backend {
+        Backend::Nftables => measure(args, ProxyMode::Nftables, nftables)?,
+        Backend::Iptables => measure(args, ProxyMode::Iptables, || iptables(args))?,
+    };
     match args.output {
         Output::Json => println!("{result}"),
         Output::Text => print!("{}", to_text(&result)),
@@ -91,14 +98,51 @@ fn enter() -> Result<(), Box<dyn Error>> {
 
 const TABLE: &str = "sync-bench";
 
-fn measure(args: &Args) -> Result<Value, Box<dyn Error>> {
-    let mut planner = planner();
+fn nftables() -> Result<Family<backend_nftables::Renderer, backend_nftables::Kernel>, Box<dyn Error>>
+{
+    let renderer = backend_nftables::Renderer::new(TABLE, IpFamily::V4);
+    Ok(Family {
+        reconciler: Reconciler::new(renderer, IpFamily::V4),
+        kernel: backend_nftables::Kernel::open(TABLE, IpFamily::V4)?,
+    })
+}
+
+fn iptables(
+    args: &Args,
+) -> Result<Family<backend_iptables::Renderer, backend_iptables::Kernel>, Box<dyn Error>> {
+    let lock = std::env::temp_dir().join(format!("sync-bench-{}.lock", std::process::id()));
+    let kernel = backend_iptables::Kernel::open(backend_iptables::Options {
+        variant: Some(args.variant.into()),
+        // The lock of the host belongs to the rules of the host.
+        lock_file: Some(lock),
+        ..backend_iptables::Options::new(IpFamily::V4)
+    })?;
+    let renderer = backend_iptables::Renderer::new(*kernel.config());
+    let reconciler = Reconciler::new(renderer, IpFamily::V4);
+    Ok(Family { reconciler, kernel })
+}
+
+fn measure<R: Render, K: Kernel<R>>(
+    args: &Args,
+    mode: ProxyMode,
+    open: impl Fn() -> Result<Family<R, K>, Box<dyn Error>>,
+) -> Result<Value, Box<dyn Error>>
+where
+    K::Error: 'static,
+{
+    let mut planner = planner(mode);
     load(&mut planner, args);
     // The first plans of a process touch cold memory, as they do in a proxy that starts.
     let start = Instant::now();
     let deltas = planner.delta();
     let plan_full = start.elapsed();
-    let mut families = vec![family(&deltas)?];
+    let mut families = vec![open()?];
+    let change = |family: &mut Family<R, K>| {
+        deltas
+            .iter()
+            .for_each(|delta| family.reconciler.change(delta));
+    };
+    families.iter_mut().for_each(change);
 
     let (start, cpu) = (Instant::now(), cpu_time()?);
     families
@@ -109,17 +153,19 @@ fn measure(args: &Args) -> Result<Value, Box<dyn Error>> {
     let peak = getrusage(UsageWho::RUSAGE_SELF)?.max_rss();
 
     let noop = many(args.runs, |_| update(&mut planner, &mut families).map(drop))?;
+    let cpu = cpu_time()?;
     let endpoint = match args.change {
         Change::Endpoint | Change::All => endpoint_changes(args, &mut planner, &mut families)?,
         Change::Service => Vec::new(),
     };
+    let endpoint_cpu = (cpu_time()? - cpu) / args.runs;
     let (added, removed) = match args.change {
         Change::Service | Change::All => service_changes(args, &mut planner, &mut families)?,
         Change::Endpoint => (Vec::new(), Vec::new()),
     };
-    let (objects, readback, restart, rewritten) = read_back(&planner, &mut families)?;
+    let (objects, readback, restart, rewritten) = read_back(&planner, &mut families, open()?)?;
     Ok(json!({
-        "backend": "nftables",
+        "backend": mode,
         "services": args.services,
         "endpoints": args.endpoints,
         "plan_full_ms": millis(plan_full),
@@ -127,6 +173,7 @@ fn measure(args: &Args) -> Result<Value, Box<dyn Error>> {
         "full_sync_cpu_ms": millis(full_sync_cpu),
         "noop_sync_us": percentile(&noop, 50).map(micros),
         "endpoint_change_us": spread(&endpoint),
+        "endpoint_change_cpu_us": micros(endpoint_cpu),
         "service_add_us": spread(&added),
         "service_remove_us": spread(&removed),
         "readback_ms": millis(readback),
@@ -137,8 +184,8 @@ fn measure(args: &Args) -> Result<Value, Box<dyn Error>> {
     }))
 }
 
-fn planner() -> Planner {
-    let mut proxy = ProxyConfig::default_for(ProxyMode::Nftables);
+fn planner(mode: ProxyMode) -> Planner {
+    let mut proxy = ProxyConfig::default_for(mode);
     let pods = "10.0.0.0/9".parse().into_iter().collect();
     proxy.detect_local = LocalDetection::ClusterCidr(pods);
     let mut config = NodeConfig::new("node", proxy);
@@ -164,18 +211,14 @@ fn load(planner: &mut Planner, args: &Args) {
     planner.handle(Event::EndpointSlice(WatchEvent::InitDone));
 }
 
-fn family(deltas: &[svc_core::PlanDelta]) -> Result<Nftables, Box<dyn Error>> {
-    let mut reconciler = Reconciler::new(Renderer::new(TABLE, IpFamily::V4), IpFamily::V4);
-    deltas.iter().for_each(|delta| reconciler.change(delta));
-    let kernel = Kernel::open(TABLE, IpFamily::V4)?;
-    Ok(Family { reconciler, kernel })
-}
-
-fn endpoint_changes(
+fn endpoint_changes<R: Render, K: Kernel<R>>(
     args: &Args,
     planner: &mut Planner,
-    families: &mut [Nftables],
-) -> Result<Vec<Duration>, Box<dyn Error>> {
+    families: &mut [Family<R, K>],
+) -> Result<Vec<Duration>, Box<dyn Error>>
+where
+    K::Error: 'static,
+{
     many(args.runs, |run| {
         // A stride that shares no factor with most numbers of Services visits them all.
         let number = u32::try_from(u64::from(run) * 7919 % u64::from(args.services))?;
@@ -191,11 +234,14 @@ fn endpoint_changes(
     })
 }
 
-fn service_changes(
+fn service_changes<R: Render, K: Kernel<R>>(
     args: &Args,
     planner: &mut Planner,
-    families: &mut [Nftables],
-) -> Result<(Vec<Duration>, Vec<Duration>), Box<dyn Error>> {
+    families: &mut [Family<R, K>],
+) -> Result<(Vec<Duration>, Vec<Duration>), Box<dyn Error>>
+where
+    K::Error: 'static,
+{
     let (mut added, mut removed) = (Vec::new(), Vec::new());
     for run in 0..args.runs {
         let number = args.services + run % 1000;
@@ -219,10 +265,14 @@ fn service_changes(
 
 /// Objects in the kernel, the time to read them, the time of a restart over them, and the number
 /// of objects that it wrote.
-fn read_back(
+fn read_back<R: Render, K: Kernel<R>>(
     planner: &Planner,
-    families: &mut [Nftables],
-) -> Result<(usize, Duration, Duration, usize), Box<dyn Error>> {
+    families: &mut [Family<R, K>],
+    mut fresh: Family<R, K>,
+) -> Result<(usize, Duration, Duration, usize), Box<dyn Error>>
+where
+    K::Error: 'static,
+{
     let first = families.first_mut().ok_or("no family")?;
     let start = Instant::now();
     let objects = first.kernel.read()?.len();
@@ -230,10 +280,10 @@ fn read_back(
 
     let start = Instant::now();
     let plan = planner.plan(IpFamily::V4);
-    let mut fresh = family(&[svc_core::PlanDelta {
+    fresh.reconciler.change(&PlanDelta {
         node: Some(plan.node.clone()),
-        ..svc_core::Plan::empty(IpFamily::V4, plan.node.clone()).diff(&plan)
-    }])?;
+        ..Plan::empty(IpFamily::V4, plan.node.clone()).diff(&plan)
+    });
     let written = fresh.settle()?.settled.edits;
     Ok((objects, readback, start.elapsed(), written))
 }
@@ -327,13 +377,15 @@ impl IntoTime for Duration {
     }
 }
 
+/// CPU time of this process and of the programs that it ran.
 fn cpu_time() -> Result<Duration, Box<dyn Error>> {
-    let usage = getrusage(UsageWho::RUSAGE_SELF)?;
-    let (user, system) = (usage.user_time(), usage.system_time());
     let micros = |time: nix::sys::time::TimeVal| time.tv_sec() * 1_000_000 + time.tv_usec();
-    Ok(Duration::from_micros(u64::try_from(
-        micros(user) + micros(system),
-    )?))
+    let mut sum = 0;
+    for who in [UsageWho::RUSAGE_SELF, UsageWho::RUSAGE_CHILDREN] {
+        let usage = getrusage(who)?;
+        sum += micros(usage.user_time()) + micros(usage.system_time());
+    }
+    Ok(Duration::from_micros(u64::try_from(sum)?))
 }
 
 fn spread(times: &[Duration]) -> Option<Value> {

@@ -1,5 +1,5 @@
 //! Cost of a look-up, hit or miss, and of one change, at 100 to 100,000 Services.
-#![allow(missing_docs)]
+#![allow(missing_docs, clippy::unwrap_used)]
 
 use std::hint::black_box;
 

@@ -234,7 +234,9 @@ pub(crate) fn wishes(service: &Service, external: ExternalIps) -> Wishes {
             1 => index,
             _ => *names.entry((&port.name, port.protocol)).or_insert(index),
         };
-        if first == index {
+        if port.port == 0 {
+            // Conversion leaves it out; whoever builds a Service by hand may not.
+        } else if first == index {
             port_wishes(service, external, index, port, &mut wishes.own);
         } else {
             wishes.repeated.push(Repeated {
@@ -296,18 +298,18 @@ fn port_wishes(
             }
             ExternalIps::Ignored => {}
         }
-        if let Some(node_port) = port.node_port {
+        if let Some(node_port) = port.node_port.filter(|port| *port > 0) {
             let key = ClaimKey::NodePort(family, port.protocol, node_port);
             wish(key, FrontendKind::NodePort);
         }
     }
 }
 
-/// The wishes of one port, of a list that is sorted by port.
-pub(crate) fn of_port<T>(list: &[T], port: usize, wish: impl Fn(&T) -> &Wish) -> &[T] {
-    let start = list.partition_point(|item| wish(item).port < port);
-    let rest = list.get(start..).unwrap_or_default();
-    let end = rest.partition_point(|item| wish(item).port == port);
+/// What one port got.
+pub(crate) fn of_port(owned: &[Owned], port: usize) -> &[Owned] {
+    let start = owned.partition_point(|owned| owned.wish.port < port);
+    let rest = owned.get(start..).unwrap_or_default();
+    let end = rest.partition_point(|owned| owned.wish.port == port);
     rest.get(..end).unwrap_or_default()
 }
 

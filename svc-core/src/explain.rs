@@ -66,6 +66,35 @@ pub enum MasqueradeReason {
 }
 
 /// Explains what a plan does with a flow; `state` is what the plan was computed from.
+///
+/// ```
+/// use svc_core::config::{ProxyConfig, ProxyMode};
+/// use svc_core::object::*;
+/// use svc_core::select::LeftOutReason;
+/// use svc_core::*;
+///
+/// let mut web = Service::named(NamespacedName::new("shop", "web"));
+/// web.cluster_ips.push([10, 96, 0, 1].into());
+/// web.ports.push(ServicePort::new("http", Protocol::Tcp, 80));
+/// let mut slice = EndpointSlice::of_service(&web.name, "web-x7k2p", IpFamily::V4);
+/// slice.ports = [EndpointPort::new("http", Protocol::Tcp, 8080)].into();
+/// slice.endpoints = [
+///     SliceEndpoint::new([10, 64, 1, 1].into(), Conditions::READY),
+///     SliceEndpoint::new([10, 64, 1, 2].into(), Conditions::SERVING_TERMINATING),
+/// ]
+/// .into();
+/// let mut state = ClusterState::new();
+/// state.apply(Event::Service(WatchEvent::Apply(web)));
+/// state.apply(Event::EndpointSlice(WatchEvent::Apply(slice)));
+/// let node = NodeConfig::new("node-1", ProxyConfig::default_for(ProxyMode::Nftables));
+/// let plan = Plan::compute(&state, &node, IpFamily::V4);
+///
+/// let flow = Flow::new([10, 64, 2, 7].into(), ([10, 96, 0, 1], 80).into(), Protocol::Tcp);
+/// let explanation = explain(&plan, &state, &flow);
+/// assert_eq!(explanation.decision.reason, Reason::ClusterIp);
+/// assert_eq!(explanation.endpoints[0].address.to_string(), "10.64.1.1:8080");
+/// assert_eq!(explanation.left_out[0].reason, LeftOutReason::Terminating);
+/// ```
 pub fn explain(plan: &Plan, state: &ClusterState, flow: &Flow) -> Explanation {
     explain_decision(plan, state, flow, plan.decide(flow))
 }

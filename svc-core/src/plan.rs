@@ -16,6 +16,21 @@ use crate::node_plan::NodePlan;
 ///
 /// A plan leaves no choice to a backend: what it does not say, no backend does. Its meaning is
 /// [`Plan::route`].
+///
+/// ```
+/// use std::sync::Arc;
+/// use svc_core::{Flow, IpFamily, NodePlan, Plan, Protocol, Reason, Verdict};
+///
+/// let mut node = NodePlan::bare("node-1");
+/// node.service_cidrs = ["10.96.0.0/16".parse()?].into();
+/// let plan = Plan::empty(IpFamily::V4, Arc::new(node));
+/// let flow = Flow::new([10, 64, 2, 7].into(), ([10, 96, 0, 1], 80).into(), Protocol::Tcp);
+/// let decision = plan.decide(&flow);
+/// assert_eq!(decision.verdict, Verdict::Drop);
+/// assert_eq!(decision.reason, Reason::UnallocatedAddress);
+/// assert_eq!(plan.lint(), Vec::<String>::new());
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[cfg_attr(feature = "serde", serde(rename_all = "camelCase"))]
@@ -140,7 +155,7 @@ pub enum FrontendKind {
 pub enum SourceRanges {
     /// Everybody.
     All,
-    /// Only sources inside one of these, sorted.
+    /// Only sources inside one of these, sorted and disjoint.
     Only(Box<[IpNet]>),
 }
 

@@ -21,6 +21,32 @@ use crate::state::{Changes, ClusterState, Event, NodeChange, ServiceId};
 ///
 /// An event costs what the Service it concerns costs, however many others there are. The law:
 /// after any history, [`Planner::plan`] equals [`Plan::compute`] of [`Planner::state`].
+///
+/// ```
+/// use svc_core::config::{ProxyConfig, ProxyMode};
+/// use svc_core::object::{Service, ServicePort};
+/// use svc_core::{Event, IpFamily, NamespacedName, NodeConfig, Planner, Protocol, WatchEvent};
+///
+/// let config = ProxyConfig::default_for(ProxyMode::Nftables);
+/// let mut planner = Planner::new(NodeConfig::new("node-1", config));
+/// // Nothing is said before both lists are complete.
+/// for event in [WatchEvent::Init, WatchEvent::InitDone] {
+///     planner.handle(Event::Service(event));
+/// }
+/// assert!(planner.delta().is_empty());
+/// for event in [WatchEvent::Init, WatchEvent::InitDone] {
+///     planner.handle(Event::EndpointSlice(event));
+/// }
+/// planner.delta();
+///
+/// let mut web = Service::named(NamespacedName::new("shop", "web"));
+/// web.cluster_ips.push([10, 96, 0, 1].into());
+/// web.ports.push(ServicePort::new("http", Protocol::Tcp, 80));
+/// planner.handle(Event::Service(WatchEvent::Apply(web)));
+/// let deltas = planner.delta();
+/// assert_eq!(deltas[0].family, IpFamily::V4);
+/// assert_eq!(deltas[0].service_ports[0].name.to_string(), "shop/web:http");
+/// ```
 #[derive(Clone, Debug)]
 pub struct Planner {
     config: NodeConfig,
@@ -332,7 +358,6 @@ impl Planner {
         let inputs = service.map(|service| Inputs {
             service,
             slices: &slices,
-            wishes: &planned.wishes.own,
             owned: &planned.owned,
         });
         for family in IpFamily::ALL {
@@ -394,7 +419,6 @@ impl Plan {
             let inputs = Inputs {
                 service,
                 slices: &slices,
-                wishes: &wishes.own,
                 owned: &claims.grant(&wishes.own, *id, own),
             };
             service_ports.extend(plan_ports(&inputs, &node, family));

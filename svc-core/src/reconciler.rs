@@ -15,6 +15,7 @@ use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
+use core::hash::Hash;
 use core::mem;
 
 use hashbrown::HashMap;
@@ -27,6 +28,66 @@ use crate::plan::{Plan, ServicePortPlan};
 use crate::ruleset::{Base, Edit, EditGroup, Render, Ruleset, Transaction, subtract};
 
 /// Makes the rulesets of one family match the plan.
+///
+/// ```
+/// use std::collections::BTreeMap;
+/// use svc_core::{
+///     Action, Fragment, IpFamily, NodePlan, Plan, Reconciler, Render, Ruleset, ServicePortName,
+///     ServicePortPlan,
+/// };
+///
+/// /// One line of text for each front end.
+/// struct Lines;
+///
+/// impl Render for Lines {
+///     type Key = String;
+///     type Value = String;
+///
+///     fn skeleton(&mut self, node: &NodePlan) -> Ruleset<String, String> {
+///         BTreeMap::from([("node".into(), node.name.to_string())])
+///     }
+///
+///     fn service_port(
+///         &mut self,
+///         _: &NodePlan,
+///         name: &ServicePortName,
+///         plan: &ServicePortPlan,
+///     ) -> Fragment<String, String> {
+///         let line = |f: &svc_core::Frontend| (format!("{:?}", f.at), name.to_string());
+///         plan.frontends.iter().map(line).collect()
+///     }
+///
+///     fn is_shared(_: &String) -> bool {
+///         false
+///     }
+///
+///     fn learn(&mut self, _: &Ruleset<String, String>) {}
+///
+///     fn forget(&mut self, _: &ServicePortName) {}
+/// }
+///
+/// let plan = Plan::empty(IpFamily::V4, NodePlan::bare("node-1").into());
+/// let nothing = Plan::empty(IpFamily::V4, NodePlan::bare("").into());
+/// let mut reconciler = Reconciler::new(Lines, IpFamily::V4);
+/// reconciler.change(&nothing.diff(&plan));
+///
+/// let mut kernel = BTreeMap::new();
+/// loop {
+///     match reconciler.poll() {
+///         Action::Read => {
+///             reconciler.on_read(kernel.clone());
+///         }
+///         Action::Commit(transaction) => {
+///             for edit in transaction.edits() {
+///                 kernel.extend(edit.after.clone().map(|value| (edit.key.clone(), value)));
+///             }
+///             reconciler.on_committed();
+///         }
+///         Action::Idle => break,
+///     }
+/// }
+/// assert_eq!(kernel["node"], "node-1");
+/// ```
 #[derive(Clone, Debug)]
 pub struct Reconciler<R: Render> {
     render: R,
@@ -130,8 +191,16 @@ impl<R: Render> Reconciler<R> {
             };
             let set_aside = self.quarantine.remove(&change.name).is_some();
             let shown = if set_aside { None } else { before };
-            self.pending.entry(change.name.clone()).or_insert(shown);
+            // What is unknown is compared as a whole; only what went has to be remembered.
+            if change.after.is_none() || !matches!(self.kernel, Kernel::Unknown) {
+                self.pending.entry(change.name.clone()).or_insert(shown);
+            }
         }
+    }
+
+    /// The address family.
+    pub fn family(&self) -> IpFamily {
+        self.family
     }
 
     /// The renderer.
@@ -347,12 +416,14 @@ impl<R: Render> Reconciler<R> {
     fn replace(
         &mut self,
         node: &Arc<NodePlan>,
-        mut held: Ruleset<R::Key, R::Value>,
+        held: Ruleset<R::Key, R::Value>,
     ) -> Transaction<R::Key, R::Value> {
         let base = match held.is_empty() {
             true => Base::Empty,
             false => Base::InUse,
         };
+        // Every object is looked up once: in a tree that costs more than everything else together.
+        let mut held: HashMap<R::Key, R::Value> = held.into_iter().collect();
         self.shared.clear();
         self.shown_node = Some(node.clone());
         let mut groups = Vec::new();
@@ -387,6 +458,7 @@ impl<R: Render> Reconciler<R> {
                 after: None,
             });
         }
+        leftovers.sort_unstable_by(|a, b| a.key.cmp(&b.key));
         push_group(&mut groups, None, leftovers);
         Transaction { groups, base }
     }
@@ -470,7 +542,11 @@ fn hand_over<R: Render>(groups: &mut [EditGroup<R::Key, R::Value>]) {
 }
 
 /// Takes an object out of what is held, and says how it differs from what is wanted.
-fn difference<K: Ord, V: Eq>(held: &mut Ruleset<K, V>, key: K, value: V) -> Option<Edit<K, V>> {
+fn difference<K: Eq + Hash, V: Eq>(
+    held: &mut HashMap<K, V>,
+    key: K,
+    value: V,
+) -> Option<Edit<K, V>> {
     let before = held.remove(&key);
     (before.as_ref() != Some(&value)).then_some(Edit {
         key,

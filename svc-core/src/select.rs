@@ -235,9 +235,12 @@ fn candidates<'a>(
     node: &str,
 ) -> Vec<Candidate<'a>> {
     let mut found = Vec::new();
-    for (slice, port) in slices {
+    for (slice, port) in slices.filter(|(_, port)| *port > 0) {
         found.reserve(slice.endpoints.len());
-        found.extend(slice.endpoints.iter().map(|source| Candidate {
+        // Conversion leaves other addresses out; whoever builds a slice by hand may not.
+        let own = slice.endpoints.iter();
+        let own = own.filter(|source| IpFamily::of(source.address) == slice.family);
+        found.extend(own.map(|source| Candidate {
             endpoint: Endpoint {
                 ip: source.address,
                 port,

@@ -30,9 +30,7 @@ pub(crate) type PlannedPort = (ServicePortName, Arc<ServicePortPlan>);
 pub(crate) struct Inputs<'a> {
     pub(crate) service: &'a Service,
     pub(crate) slices: &'a SlicePorts<'a>,
-    /// What the Service wants.
-    pub(crate) wishes: &'a [Wish],
-    /// What it got.
+    /// What the Service got of what it wants.
     pub(crate) owned: &'a [Owned],
 }
 
@@ -70,13 +68,12 @@ fn plan_port(
 ) -> Option<ServicePortPlan> {
     let service = inputs.service;
     let own = |wish: &Wish| wish.key.family() == family;
-    let granted = of_port(inputs.owned, index, |owned| &owned.wish);
+    let granted = of_port(inputs.owned, index);
     let granted = granted.iter().filter(|owned| own(&owned.wish));
     // Without a front end there is nothing to plan, and of two ports of one name only the first
     // has any.
     granted.clone().next()?;
-    let wishes = of_port(inputs.wishes, index, |wish| wish);
-    let policy = Policy::of(service, wishes.iter().filter(|wish| own(wish)));
+    let policy = Policy::of(service, granted.clone());
     let selection = inputs.slices.select(family, port, node);
     let list = |scope, wanted| match wanted {
         true => selection.endpoints(scope, node),
@@ -98,6 +95,8 @@ fn plan_port(
         },
         affinity: service
             .client_ip_affinity_seconds
+            // Conversion knows no 0; it would mean that nobody is kept.
+            .filter(|seconds| *seconds > 0)
             .map(|timeout_seconds| ClientIpAffinity { timeout_seconds }),
         frontends: frontends(service, &routes, family, granted),
         hairpin: policy.hairpin(node),
@@ -107,13 +106,13 @@ fn plan_port(
 /// The traffic policies, as far as they count.
 struct Policy {
     internal: TrafficPolicy,
-    /// `None` when the port has no external front end (B-017, B-018).
+    /// `None` when the port has no external front end of its own (B-017, B-018).
     external: Option<TrafficPolicy>,
 }
 
 impl Policy {
-    fn of<'a>(service: &Service, mut wishes: impl Iterator<Item = &'a Wish>) -> Self {
-        let external = wishes.any(|wish| wish.kind != FrontendKind::ClusterIp);
+    fn of<'a>(service: &Service, mut granted: impl Iterator<Item = &'a Owned>) -> Self {
+        let external = granted.any(|owned| owned.wish.kind != FrontendKind::ClusterIp);
         Self {
             internal: service.internal_traffic_policy,
             external: external.then_some(service.external_traffic_policy),
@@ -252,8 +251,9 @@ fn sources(service: &Service, routes: &Routes<'_>, family: IpFamily) -> SourceRa
     if node_may {
         ranges.extend(load_balancer_ips(service, family).map(IpNet::from));
     }
+    // No backend has to know what to do with one range inside another.
+    let mut ranges = IpNet::aggregate(&ranges);
     ranges.sort_unstable();
-    ranges.dedup();
     SourceRanges::Only(ranges.into_boxed_slice())
 }
 

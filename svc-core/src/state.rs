@@ -66,6 +66,23 @@ pub enum NodeChange {
 }
 
 /// The objects of the cluster, by key.
+///
+/// ```
+/// use svc_core::object::Service;
+/// use svc_core::{ClusterState, Event, NamespacedName, WatchEvent};
+///
+/// let web = Service::named(NamespacedName::new("shop", "web"));
+/// let mut state = ClusterState::new();
+/// let changes = state.apply(Event::Service(WatchEvent::Apply(web.clone())));
+/// assert_eq!(changes.services.len(), 1);
+/// // The same object again touches nothing.
+/// let changes = state.apply(Event::Service(WatchEvent::Apply(web.clone())));
+/// assert!(changes.services.is_empty());
+/// // After a complete list, what was not in it is gone.
+/// state.apply(Event::Service(WatchEvent::Init));
+/// state.apply(Event::Service(WatchEvent::InitDone));
+/// assert!(state.service(&web.name).is_none());
+/// ```
 #[derive(Clone, Debug, Default)]
 pub struct ClusterState {
     entries: Vec<Entry>,
@@ -127,9 +144,12 @@ impl<K: Ord> List<K> {
         }
     }
 
-    fn finish(&mut self) -> BTreeSet<K> {
+    /// The keys of a list that is complete; `None` if none was started, so that a stray end of a
+    /// list does not make everything disappear.
+    fn finish(&mut self) -> Option<BTreeSet<K>> {
+        let seen = self.seen.take()?;
         self.complete = true;
-        self.seen.take().unwrap_or_default()
+        Some(seen)
     }
 }
 
@@ -240,7 +260,9 @@ impl ClusterState {
             }
             WatchEvent::Apply(service) => self.put_service(service, changes),
             WatchEvent::InitDone => {
-                let seen = self.lists.services.finish();
+                let Some(seen) = self.lists.services.finish() else {
+                    return;
+                };
                 let gone: Vec<_> = self
                     .entries
                     .iter()
@@ -268,7 +290,9 @@ impl ClusterState {
             }
             WatchEvent::Apply(slice) => self.put_slice(slice, changes),
             WatchEvent::InitDone => {
-                let seen = self.lists.slices.finish();
+                let Some(seen) = self.lists.slices.finish() else {
+                    return;
+                };
                 let slices = self.entries.iter().flat_map(|e| &e.slices);
                 let gone: Vec<_> = slices
                     .filter(|slice| !seen.contains(&slice.name))
@@ -304,21 +328,49 @@ impl ClusterState {
 
     fn put_slice(&mut self, mut slice: EndpointSlice, changes: &mut Changes) {
         self.intern(&mut slice);
-        let id = self.entry_for(&slice.service_name());
-        // The label may name another Service than before.
-        if self.slices.get(&slice.name).is_some_and(|old| *old != id) {
-            self.remove_slice(&slice.name, changes);
-        }
-        self.slices.insert(slice.name.clone(), id);
+        let id = self.file(&mut slice, changes);
         let Some(entry) = self.entries.get_mut(id.0 as usize) else {
             return;
         };
-        match entry.slices.binary_search_by(|s| s.name.cmp(&slice.name)) {
+        let known = entry
+            .slices
+            .iter()
+            .take(4)
+            .position(|old| old.name == slice.name);
+        let search = || {
+            entry
+                .slices
+                .binary_search_by(|old| old.name.cmp(&slice.name))
+        };
+        match known.map_or_else(search, Ok) {
             Ok(at) if *entry.slices[at] == slice => return,
             Ok(at) => entry.slices[at] = Arc::new(slice),
             Err(at) => entry.slices.insert(at, Arc::new(slice)),
         }
         changes.services.push(id);
+    }
+
+    /// The Service to which a slice belongs, under which it is filed from now on.
+    fn file(&mut self, slice: &mut EndpointSlice, changes: &mut Changes) -> ServiceId {
+        let known = self.slices.get_key_value(&slice.name);
+        let known = known.map(|(name, id)| {
+            // Names that are one allocation are equal at a glance.
+            slice.name.clone_from(name);
+            *id
+        });
+        let same = |entry: &Entry| {
+            entry.name.name == slice.service && entry.name.namespace == slice.name.namespace
+        };
+        // Nearly always: one look-up instead of three.
+        if let Some(id) = known.filter(|id| self.entry(*id).is_some_and(same)) {
+            return id;
+        }
+        let id = self.entry_for(&slice.service_name());
+        if known.is_some() {
+            self.remove_slice(&slice.name, changes);
+        }
+        self.slices.insert(slice.name.clone(), id);
+        id
     }
 
     fn remove_slice(&mut self, name: &NamespacedName, changes: &mut Changes) {
@@ -411,7 +463,9 @@ fn apply_plain<T: PartialEq>(
         }
         WatchEvent::Apply(object) => put(object),
         WatchEvent::InitDone => {
-            let seen = list.finish();
+            let Some(seen) = list.finish() else {
+                return NodeChange::Same;
+            };
             let before = objects.len();
             objects.retain(|name, _| seen.contains(name));
             match objects.len() == before {

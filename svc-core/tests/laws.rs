@@ -15,7 +15,7 @@ proptest! {
         ..ProptestConfig::default() })]
 
     #[test]
-    fn the_incremental_plan_is_the_computed_one(history in histories()) {
+    fn b247_the_incremental_plan_is_the_computed_one(history in histories()) {
         holds(laws::incremental(&history))?;
     }
 
@@ -25,7 +25,7 @@ proptest! {
     }
 
     #[test]
-    fn what_planning_does_not_read_makes_no_delta(history in histories()) {
+    fn b265_what_planning_does_not_read_makes_no_delta(history in histories()) {
         holds(laws::delta_empty_on_noop(&history))?;
     }
 

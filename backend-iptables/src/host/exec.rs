@@ -100,14 +100,12 @@ pub(crate) fn run(
     environment: Option<(&str, &Path)>,
     input: &[u8],
 ) -> Result<Output, Error> {
-    let spawn = |source: io::Error| match source.kind() {
-        io::ErrorKind::NotFound => Error::Missing {
-            program: program.to_owned(),
-        },
-        _ => Error::Spawn {
-            program: program.to_owned(),
-            source,
-        },
+    let spawn = |source: io::Error| {
+        let program = program.to_owned();
+        match source.kind() == io::ErrorKind::NotFound {
+            true => Error::Missing { program },
+            false => Error::Spawn { program, source },
+        }
     };
     let mut command = Command::new(program);
     command.args(args).envs(environment);

@@ -21,7 +21,7 @@ pub(super) fn refused(
     transaction: &Transaction<Key, Value>,
     error: Error,
     suspects: &BTreeSet<ServicePortName>,
-    apply: &mut dyn FnMut(&Transaction<Key, Value>) -> Result<(), Error>,
+    apply: &mut Apply<'_>,
 ) -> Error {
     let mut search = Search {
         apply,
@@ -71,13 +71,16 @@ fn shared(transaction: &Transaction<Key, Value>) -> EditGroup<Key, Value> {
     }
 }
 
-struct Search<'a> {
-    apply: &'a mut dyn FnMut(&Transaction<Key, Value>) -> Result<(), Error>,
+/// Applies a part.
+type Apply<'a> = dyn FnMut(&Transaction<Key, Value>) -> Result<(), Error> + 'a;
+
+struct Search<'a, 'b> {
+    apply: &'a mut Apply<'b>,
     attempts: usize,
     refused: Vec<(ServicePortName, String)>,
 }
 
-impl Search<'_> {
+impl Search<'_, '_> {
     fn attempt(&mut self, groups: &[&EditGroup<Key, Value>]) -> Result<(), Error> {
         self.attempts = self.attempts.saturating_sub(1);
         let groups = groups

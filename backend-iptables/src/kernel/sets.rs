@@ -12,8 +12,8 @@ use crate::name::ChainName;
 /// Most clients that a set remembers. The kernel takes memory for those that are there.
 const MAX_CLIENTS: u32 = 1 << 20;
 
-/// Our sets; none if the host has no sets.
-pub(super) fn list() -> Result<Vec<ChainName>, Error> {
+/// Our sets of a family; none if the host has no sets.
+pub(super) fn list(family: IpFamily) -> Result<Vec<ChainName>, Error> {
     let output = match run("ipset", &["list", "-name"], None, &[]) {
         Ok(output) => output,
         Err(Error::Missing { .. } | Error::Failed { .. }) => return Ok(Vec::new()),
@@ -21,7 +21,8 @@ pub(super) fn list() -> Result<Vec<ChainName>, Error> {
     };
     let names = String::from_utf8_lossy(&output.stdout);
     let ours = names.lines().filter_map(ChainName::new);
-    Ok(ours.filter(ChainName::is_ours).collect())
+    let ours = ours.filter(|set| set.is_ours() && set.is_pin(family));
+    Ok(ours.collect())
 }
 
 /// Creates sets; those that exist stay as they are.

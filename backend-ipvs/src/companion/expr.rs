@@ -198,7 +198,8 @@ pub(super) fn known(set: &SetId) -> Expr {
     lookup(set, Found::Continue)
 }
 
-/// Goes on if the key in the lowest registers is in a map, whose data is then there.
+/// Goes on if the key in the lowest registers is in a map: before Linux 6.18 a map needs a register
+/// for what it has, also where nobody asks.
 pub(super) fn known_in_map(map: &SetId) -> Expr {
     lookup(map, Found::Load(Register::R0))
 }

@@ -79,12 +79,14 @@ fn is_whole(table: &Ruleset<Key, Value>) -> bool {
             let verdict = value.verdict().and_then(|verdict| verdict.chain());
             apart && sets.contains(&id.name()) && verdict.is_none_or(|to| chains.contains(to))
         }
-        (_, Value::Chain(body)) => body.rules.iter().flat_map(|r| &r.exprs).all(|e| match e {
-            Expr::Lookup(Lookup { set, .. }) => sets.contains(set),
-            Expr::Immediate(Immediate::Verdict(verdict)) => {
+        (_, Value::Chain(body)) => body.rules.iter().flat_map(|r| &r.exprs).all(|e| {
+            if let Expr::Lookup(Lookup { set, .. }) = e {
+                sets.contains(set)
+            } else if let Expr::Immediate(Immediate::Verdict(verdict)) = e {
                 verdict.chain().is_none_or(|to| chains.contains(to))
+            } else {
+                true
             }
-            _ => true,
         }),
         (_, _) => true,
     })

@@ -1,6 +1,9 @@
 //! What several test crates share.
 #![allow(dead_code, unreachable_pub, clippy::unwrap_used, clippy::panic)]
 
+pub mod edits;
+pub mod scenarios;
+
 use backend_nftables::{Key, Renderer, Value};
 use svc_core::{Masquerade, Plan, Render, Ruleset, Verdict};
 

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use examples::{cli, nftables_proxy};
 
 fn main() -> ExitCode {
-    let args = match cli::parse() {
+    let args = match cli::parse_proxy() {
         Ok(args) => args,
         Err(code) => return code,
     };

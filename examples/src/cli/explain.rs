@@ -1,16 +1,19 @@
 //! `svcctl explain`: what happens to one packet, and why.
 
+use std::error::Error;
 use std::fmt::Write;
 use std::net::{IpAddr, SocketAddr};
 use std::process::ExitCode;
 use std::str::FromStr;
 
 use serde_json::{Value, json};
+use svc_core::dns::{ClusterDomain, RecordType, ZoneOptions};
 use svc_core::{Explanation, Flow, IpFamily, Origin, Protocol, Reason, Verdict, explain_verdict};
 
 use super::Output;
 use super::input::{Input, InputArgs};
 use crate::backend::Backend;
+use crate::dns::answer::{cli_answer, zone_of};
 
 /// Explains what a node does with the first packet of a connection
 #[derive(Clone, Debug, clap::Args)]
@@ -70,12 +73,9 @@ impl FromStr for Destination {
 pub fn run(args: &ExplainArgs) -> ExitCode {
     let input = args.input.load(args.backend.mode());
     let code = input.report();
-    let (destination, protocol) = match &args.to {
-        Destination::Address(socket, protocol) => (*socket, *protocol),
-        Destination::Name(name, ..) => {
-            eprintln!("error: {name}: names are not resolved yet");
-            return ExitCode::FAILURE;
-        }
+    let (destination, protocol) = match resolve(&input, &args.to) {
+        Ok(found) => found,
+        Err(error) => return super::fail(&*error),
     };
     let flow = Flow {
         source: args.from,
@@ -91,16 +91,31 @@ pub fn run(args: &ExplainArgs) -> ExitCode {
             }
             code
         }
-        Err(fault) => super::fail(&fault),
+        Err(fault) => super::fail(&*fault),
     }
 }
 
+/// The address of a destination; a name has the first address that the zone knows for it.
+fn resolve(input: &Input, to: &Destination) -> Result<(SocketAddr, Protocol), Box<dyn Error>> {
+    let (name, port, protocol) = match to {
+        Destination::Address(socket, protocol) => return Ok((*socket, *protocol)),
+        Destination::Name(name, port, protocol) => (name, *port, *protocol),
+    };
+    let options = ZoneOptions::new("cluster.local".parse::<ClusterDomain>()?);
+    let zone = zone_of(&input.manifests, options)?;
+    for kind in [RecordType::A, RecordType::Aaaa] {
+        let answer = cli_answer(&zone, name, kind)?;
+        let records = answer["answers"].as_array().into_iter().flatten();
+        let mut ips = records.filter_map(|record| record["data"].as_str()?.parse().ok());
+        if let Some(ip) = ips.next() {
+            return Ok((SocketAddr::new(ip, port), protocol));
+        }
+    }
+    Err(format!("{name}: the zone has no address for this name").into())
+}
+
 /// Explains a flow by the plan of its family; the verdict is that of a backend's ruleset.
-fn explained(
-    input: &Input,
-    backend: Backend,
-    flow: &Flow,
-) -> Result<Explanation, backend_nftables::Fault> {
+fn explained(input: &Input, backend: Backend, flow: &Flow) -> Result<Explanation, Box<dyn Error>> {
     let plan = input.planner.plan(IpFamily::of(flow.destination.ip()));
     let verdict = backend.verdict(&plan, flow)?;
     Ok(explain_verdict(&plan, input.planner.state(), flow, verdict))

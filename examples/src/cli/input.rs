@@ -150,7 +150,7 @@ impl Input {
     }
 }
 
-fn level(diagnostic: &Diagnostic) -> &'static str {
+pub(super) fn level(diagnostic: &Diagnostic) -> &'static str {
     match diagnostic.severity {
         Severity::Error => "error",
         Severity::Warning => "warning",

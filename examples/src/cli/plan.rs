@@ -7,7 +7,7 @@ use serde_json::json;
 use svc_core::config::ProxyMode;
 use svc_core::{
     Endpoint, Frontend, FrontendAddress, FrontendKind, IpFamily, LocalDetector, Masquerade, Plan,
-    Protocol, Route, Scope, ServicePortPlan, SourceRanges, address_text,
+    Protocol, Route, Ruleset, Scope, ServicePortPlan, SourceRanges, address_text, render,
 };
 
 use super::input::InputArgs;
@@ -30,12 +30,23 @@ pub enum PlanOutput {
     Text,
     /// The plan, for programs; stable
     Json,
+    /// The nf_tables tables of both families, in nft's syntax as far as that reaches
+    Nft,
+    /// The same for programs that read nft's JSON; what that has no words for is left away
+    #[cfg(feature = "nft-json")]
+    NftJson,
+    /// The chains of both families, as iptables-save prints them
+    Iptables,
 }
 
 impl PlanOutput {
     fn mode(self) -> Option<ProxyMode> {
         match self {
             Self::Text | Self::Json => None,
+            Self::Nft => Some(ProxyMode::Nftables),
+            #[cfg(feature = "nft-json")]
+            Self::NftJson => Some(ProxyMode::Nftables),
+            Self::Iptables => Some(ProxyMode::Iptables),
         }
     }
 }
@@ -47,9 +58,35 @@ pub fn run(args: &PlanArgs) -> ExitCode {
     let plans = IpFamily::ALL.map(|family| input.planner.plan(family));
     match args.output {
         PlanOutput::Json => println!("{:#}", json!({ "plans": plans })),
+        PlanOutput::Nft => plans.iter().for_each(|plan| print!("{}", nft(plan))),
+        #[cfg(feature = "nft-json")]
+        PlanOutput::NftJson => super::nft_json::print(&plans.each_ref().map(nftables)),
+        PlanOutput::Iptables => plans.iter().for_each(|plan| print!("{}", iptables(plan))),
         PlanOutput::Text => print!("{}", plans.iter().map(to_text).collect::<String>()),
     }
     code
+}
+
+/// The nf_tables ruleset of a plan, as text.
+fn nft(plan: &Plan) -> String {
+    backend_nftables::Listing(&nftables(plan)).to_string()
+}
+
+/// The nf_tables ruleset of a plan.
+fn nftables(plan: &Plan) -> Ruleset<backend_nftables::Key, backend_nftables::Value> {
+    let table = crate::backend::NFTABLES_TABLE;
+    render(
+        &mut backend_nftables::Renderer::new(table, plan.family),
+        plan,
+    )
+}
+
+/// The iptables ruleset of a plan.
+fn iptables(plan: &Plan) -> String {
+    let config = backend_iptables::Config::new(plan.family);
+    let ruleset = render(&mut backend_iptables::Renderer::new(config), plan);
+    let program = backend_iptables::Program::of(&config, &ruleset);
+    format!("# {}\n{program}", plan.family)
 }
 
 /// A plan for people.

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use svc_core::object::{Service, ServicePort};
 use svc_core::{Flow, IpFamily, Protocol, explain};
 
+use super::names;
 use super::screen::Screen;
 use super::world::{CLIENT, World};
 use crate::cli::explain::to_text;
@@ -22,6 +23,7 @@ pub(crate) fn all(world: &mut World, screen: &mut Screen) -> Result<bool, Box<dy
     let mut good = rules(world, screen)?;
     good &= spread(world, screen)?;
     explanation(world, screen);
+    good &= names::show(world, screen)?;
     good &= churn(world, screen)?;
     Ok(good)
 }
@@ -161,16 +163,21 @@ fn explanation(world: &World, screen: &mut Screen) {
     }
 }
 
-/// The first TCP Service with an IPv4 ClusterIP.
-fn tcp_service(world: &World) -> Option<(Service, SocketAddr)> {
-    world.services.iter().find_map(|service| {
-        let port = service
-            .ports
-            .iter()
-            .find(|port| port.protocol == Protocol::Tcp)?;
+/// The first TCP Service with an IPv4 ClusterIP, one without node ports if there is one.
+pub(crate) fn tcp_service(world: &World) -> Option<(Service, SocketAddr)> {
+    let found = |service: &Service| {
+        let mut ports = service.ports.iter();
+        let port = ports.find(|port| port.protocol == Protocol::Tcp)?;
         let ip = service.cluster_ip(IpFamily::V4)?;
         Some((service.clone(), SocketAddr::new(ip, port.port)))
-    })
+    };
+    let internal = |service: &&Service| service.ports.iter().all(|port| port.node_port.is_none());
+    let services = world.services.iter();
+    services
+        .clone()
+        .filter(internal)
+        .find_map(found)
+        .or_else(|| services.clone().find_map(found))
 }
 
 /// A pod goes and another one comes while a client keeps connecting.

@@ -21,7 +21,7 @@ use crate::sandbox::{Layout, Namespace, PodSpec, Sandbox};
 /// The node.
 pub(crate) const NODE: &str = "n1";
 /// Name of the nf_tables table.
-pub(crate) const TABLE: &str = nftables_proxy::TABLE;
+pub(crate) const TABLE: &str = crate::backend::NFTABLES_TABLE;
 /// The pod that asks.
 pub(crate) const CLIENT: &str = "client";
 

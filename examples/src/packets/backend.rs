@@ -6,7 +6,6 @@ use std::io;
 
 use svc_core::{IpFamily, Kernel, Planner, Reconciler, Render};
 
-use crate::nftables_proxy;
 use crate::proxy::{Family, update};
 
 /// Why a backend could not be used.
@@ -27,6 +26,16 @@ pub trait Backend: Send {
     /// # Errors
     /// When something is left.
     fn remove(&mut self) -> Result<(), BackendError>;
+}
+
+impl Backend for Box<dyn Backend> {
+    fn sync(&mut self, planner: &mut Planner) -> Result<(), BackendError> {
+        (**self).sync(planner)
+    }
+
+    fn remove(&mut self) -> Result<(), BackendError> {
+        (**self).remove()
+    }
 }
 
 /// A backend of reconcilers, one for each family.
@@ -109,7 +118,7 @@ impl<R: Render, K> fmt::Debug for Reconciled<R, K> {
 /// When the kernel has no nf_tables.
 pub fn nftables() -> io::Result<Reconciled<backend_nftables::Renderer, backend_nftables::Kernel>> {
     use backend_nftables::{Kernel, Renderer};
-    let table = nftables_proxy::TABLE;
+    let table = crate::backend::NFTABLES_TABLE;
     Reconciled::open(
         move |family| Kernel::open(table, family),
         move |family| Reconciler::new(Renderer::new(table, family), family),

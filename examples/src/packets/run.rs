@@ -48,12 +48,13 @@ pub type Open<'a> = &'a (dyn Fn() -> Result<Box<dyn Backend>, BackendError> + Sy
 ///
 /// # Errors
 /// When the world of a case could not be built. A backend that fails is a failing case.
-pub fn run_cases(
+pub fn run_cases<B: Backend + 'static>(
     cases: &[FlowCase],
     mode: ProxyMode,
-    open: Open<'_>,
+    open: impl Fn() -> Result<B, BackendError> + Sync,
     report: &mut dyn FnMut(&FlowCase, &CaseResult),
 ) -> Result<Tally, WorldError> {
+    let open: Open<'_> = &|| open().map(|backend| Box::new(backend) as Box<dyn Backend>);
     let mut tally = Tally::default();
     let mut stage = None;
     for case in cases {

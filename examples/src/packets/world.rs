@@ -1,5 +1,6 @@
 //! The node, pods and clients that objects speak of.
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
@@ -70,7 +71,7 @@ impl World {
         let layout = Layout {
             node: node.name.to_string(),
             node_addresses: node.addresses.clone(),
-            clients: Vec::new(),
+            clients: vec![ROUTER_V6.into()],
             ..Layout::default()
         };
         let sandbox = Sandbox::build(&layout)?;
@@ -155,9 +156,9 @@ impl World {
         let namespace = self.sandbox.pod(&ip.to_string()).map(|pod| pod.namespace());
         if let (Some(pod), Some(namespace)) = (self.pods.get_mut(&ip), namespace) {
             for (transport, port) in served {
-                if !pod.servers.contains_key(&(*transport, *port)) {
-                    let server = serve(namespace, SocketAddr::new(ip, *port), *transport)?;
-                    pod.servers.insert((*transport, *port), server);
+                if let Entry::Vacant(free) = pod.servers.entry((*transport, *port)) {
+                    let at = SocketAddr::new(ip, *port);
+                    free.insert(serve(namespace, at, *transport)?);
                 }
             }
         }
@@ -255,6 +256,9 @@ pub(super) fn is_masqueraded(ip: IpAddr) -> bool {
         .any(|net| net.addr() == ip)
 }
 
+/// The router outside sends ICMPv6 errors from here: those from a link-local address are for the
+/// next hop only.
+const ROUTER_V6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0xffff, 0, 0, 0, 0, 1);
 /// The node's link to everything that is not on it.
 const UPLINK: &str = "eth0";
 const LOOPBACK: &str = "lo";

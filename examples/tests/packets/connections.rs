@@ -1,16 +1,12 @@
 //! Connections that last.
 
-use backend_nftables::rule::ChainType;
-use backend_nftables::{Kernel, Key, Value};
-use examples::nftables_proxy::TABLE;
 use examples::sandbox::{Session, Transport};
-use svc_core::IpFamily;
 use svc_core::object::EndpointSlice;
 
 use crate::lab::{Lab, PATIENCE, UnderTest, at, ip, slice};
 
-/// A connection goes on when its endpoint leaves the Service, and when the Service is gone and new
-/// connections to its address are dropped.
+/// A connection goes on when its endpoint leaves the Service, and when the Service is gone and
+/// nobody serves new connections to its address.
 pub(crate) fn survive(under_test: &UnderTest) {
     let mut lab = Lab::new(under_test);
     lab.apply(WEB, &slices(&["1", "2"]));
@@ -29,33 +25,15 @@ pub(crate) fn survive(under_test: &UnderTest) {
         lab.check(from, at(to, 80), Transport::Tcp, &expect);
     }
     lab.replace("", &[]);
+    let [unallocated, _] = under_test.unserved();
     ask_all(&mut sessions, "without its Service");
     for (from, to) in [
         ("10.64.1.200", "10.96.0.10"),
         ("fd10:64:0:1::200", "fd10:96::10"),
     ] {
-        lab.check(from, at(to, 80), Transport::Tcp, "drop");
+        lab.check(from, at(to, 80), Transport::Tcp, unallocated);
     }
-    ask_all(&mut sessions, "beside dropped packets");
-}
-
-/// The kernel shows only the first packet of a connection to chains of type nat.
-pub(crate) fn nat_chains_only(under_test: &UnderTest) {
-    let mut lab = Lab::new(under_test);
-    lab.apply(WEB, &slices(&["1", "2"]));
-    for family in IpFamily::ALL {
-        let read = || Kernel::open(TABLE, family).unwrap().read().unwrap();
-        let held = lab.world.sandbox().node().run(read).unwrap();
-        let bases = held.iter().filter_map(|(key, value)| match (key, value) {
-            (Key::BaseChain(id), Value::Chain(chain)) => Some((id, chain.chain.base.clone()?)),
-            _ => None,
-        });
-        let bases: Vec<_> = bases.collect();
-        assert_eq!(bases.len(), 3, "{bases:?}");
-        for (id, base) in bases {
-            assert_eq!(base.kind, ChainType::Nat, "{id:?}");
-        }
-    }
+    ask_all(&mut sessions, "beside packets to nobody");
 }
 
 fn open_sessions(lab: &mut Lab) -> Vec<Session> {
@@ -85,7 +63,8 @@ fn ask_all(sessions: &mut [Session], when: &str) {
     }
 }
 
-fn slices(hosts: &[&str]) -> Vec<EndpointSlice> {
+/// Slices of both families with endpoints on the node.
+pub(crate) fn slices(hosts: &[&str]) -> Vec<EndpointSlice> {
     let of = |prefix: &str| {
         let addresses: Vec<String> = hosts.iter().map(|host| format!("{prefix}{host}")).collect();
         let endpoints: Vec<_> = addresses.iter().map(|ip| (ip.as_str(), "n1")).collect();
@@ -94,7 +73,8 @@ fn slices(hosts: &[&str]) -> Vec<EndpointSlice> {
     vec![of("10.64.1."), of("fd10:64:0:1::")]
 }
 
-const WEB: &str = r#"
+/// A dual-stack Service.
+pub(crate) const WEB: &str = r#"
 apiVersion: v1
 kind: Service
 metadata: {name: web, namespace: demo}
@@ -104,6 +84,8 @@ spec:
   clusterIPs: ["10.96.0.10", "fd10:96::10"]
   ipFamilies: [IPv4, IPv6]
   ipFamilyPolicy: RequireDualStack
+  sessionAffinity: None
   ports:
   - {name: t, protocol: TCP, port: 80, targetPort: 8080, nodePort: 30080}
+  - {name: u, protocol: UDP, port: 53, targetPort: 5353, nodePort: 30053}
 "#;

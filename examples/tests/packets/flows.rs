@@ -18,7 +18,7 @@ pub(crate) fn every_case(under_test: &UnderTest) {
             println!("{} {} ({}): {why}", case.id, case.title, case.flow);
         }
     };
-    let tally = run_cases(&cases, under_test.mode, &under_test.open, report).unwrap();
+    let tally = run_cases(&cases, under_test.mode, under_test.open, report).unwrap();
     println!("{tally} in {:.1?}", start.elapsed());
     assert_eq!(tally.failed, 0);
     assert!(tally.passed > 150, "{tally}");

@@ -152,11 +152,12 @@ pub(crate) fn unserved(under_test: &UnderTest) {
             .replace(", nodePort: 30053", "")
     };
     let both = |name: &str| format!("{}---{}", web(""), free_taken(name));
+    let [unallocated, unknown_port] = under_test.unserved();
     // The address is free, then of a Service without endpoints, then free again, then of another.
     let steps = [
-        (web(""), "drop"),
+        (web(""), unallocated),
         (both("late"), "reject"),
-        (web(""), "drop"),
+        (web(""), unallocated),
         (both("early"), "reject"),
     ];
     for (services, expect) in steps {
@@ -166,7 +167,7 @@ pub(crate) fn unserved(under_test: &UnderTest) {
                 let free = at(family.free_ip, port(transport));
                 let unknown = at(family.cluster_ip, 99);
                 lab.check_each(&family.sources(), free, transport, expect);
-                lab.check_each(&family.sources(), unknown, transport, "reject");
+                lab.check_each(&family.sources(), unknown, transport, unknown_port);
             }
         }
     }

@@ -3,9 +3,10 @@
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
+use backend_iptables::Variant;
 use examples::cluster::{Cluster, feed};
 use examples::manifest::{Manifests, Source, read_with_stdin};
-use examples::packets::{Backend, BackendError, World, nftables};
+use examples::packets::{Backend, BackendError, World, iptables, nftables};
 use examples::sandbox::{Layout, Outcome, Transport, probe};
 use svc_core::config::{LocalDetection, ProxyConfig, ProxyMode};
 use svc_core::object::{Conditions, EndpointPort, EndpointSlice, Node, SliceEndpoint};
@@ -18,12 +19,38 @@ use svc_core::{
 pub(crate) struct UnderTest {
     pub(crate) mode: ProxyMode,
     pub(crate) open: fn() -> Result<Box<dyn Backend>, BackendError>,
+    /// By what long scenarios are divided where a change costs several processes.
+    pub(crate) shorter: u16,
 }
 
 pub(crate) const NFTABLES: UnderTest = UnderTest {
     mode: ProxyMode::Nftables,
     open: || Ok(Box::new(nftables()?)),
+    shorter: 1,
 };
+
+pub(crate) const IPTABLES_LEGACY: UnderTest = UnderTest {
+    mode: ProxyMode::Iptables,
+    open: || Ok(Box::new(iptables(Variant::Legacy)?)),
+    shorter: 5,
+};
+
+pub(crate) const IPTABLES_NFT: UnderTest = UnderTest {
+    mode: ProxyMode::Iptables,
+    open: || Ok(Box::new(iptables(Variant::Nft)?)),
+    shorter: 5,
+};
+
+impl UnderTest {
+    /// What becomes of packets to addresses of the service range that no Service has, and to ports
+    /// that a ClusterIP does not have (B-032, B-033).
+    pub(crate) fn unserved(&self) -> [&'static str; 2] {
+        match self.mode {
+            ProxyMode::Nftables => ["drop", "reject"],
+            ProxyMode::Iptables | ProxyMode::Ipvs => ["pass", "pass"],
+        }
+    }
+}
 
 /// Upper bound for an answer that comes at once on an idle machine.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(5);

@@ -19,7 +19,8 @@ pub(crate) fn removed_gets_nothing(under_test: &UnderTest) {
     let address = |n: u8| IpAddr::from(Ipv4Addr::new(203, 0, 113, n));
     let clients: Vec<IpAddr> = (10..110).map(address).collect();
     lab.world.add_clients("clients", &clients).unwrap();
-    for (round, client) in clients.iter().enumerate() {
+    let rounds = clients.len() / usize::from(under_test.shorter);
+    for (round, client) in clients.iter().enumerate().take(rounds) {
         let removed = round % ENDPOINTS.len();
         lab.change(endpoints(Some(removed)));
         for transport in TRANSPORTS {
@@ -34,11 +35,11 @@ pub(crate) fn removed_gets_nothing(under_test: &UnderTest) {
 }
 
 /// Endpoints go and come while clients connect all the time: every connection is answered.
+///
+/// `PACKETS_CONNECTS` of each transport and `PACKETS_CHANGES` make it shorter or longer.
 pub(crate) fn nothing_is_lost(under_test: &UnderTest) {
-    let (connects, changes) = (
-        number("PACKETS_CONNECTS", 20_000),
-        number("PACKETS_CHANGES", 200),
-    );
+    let connects = number("PACKETS_CONNECTS", 20_000 / u64::from(under_test.shorter));
+    let changes = number("PACKETS_CHANGES", 200 / u64::from(under_test.shorter));
     let mut lab = Lab::new(under_test);
     lab.apply(WEB, &[endpoints(None)]);
     let node = lab.world.sandbox().node();

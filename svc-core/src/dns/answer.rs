@@ -352,7 +352,7 @@ impl<'a> RecordSet<'a> {
     }
 
     /// The records in order.
-    pub fn iter(&self) -> impl Iterator<Item = RecordData<'a>> {
+    pub fn iter(&self) -> impl Iterator<Item = RecordData<'a>> + use<'a> {
         let set = *self;
         (0..set.len()).filter_map(move |position| set.at(position))
     }
@@ -418,7 +418,7 @@ impl<'a> AdditionalOf<'a> {
     fn step(self, ttl: u32) -> (Self, Option<RecordSet<'a>>) {
         match self {
             Self::Nothing => (Self::Nothing, None),
-            Self::Host(owner, v4, v6) if v4.is_empty() => (Self::Nothing, v6_set(owner, ttl, v6)),
+            Self::Host(owner, [], v6) => (Self::Nothing, v6_set(owner, ttl, v6)),
             Self::Host(owner, v4, v6) => (Self::Host(owner, &[], v6), v4_set(owner, ttl, v4)),
             Self::Targets(addressed, mut rest, done) => {
                 // Records of one target stand together, so each target comes once.

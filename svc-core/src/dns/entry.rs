@@ -46,6 +46,10 @@ enum EntryKey {
 const SHORT_KEY: usize = 45;
 
 #[derive(Clone, Debug, PartialEq)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "nearly all Services are of the large one, and a box would be one more miss"
+)]
 pub(super) enum ServiceData {
     /// No record: the name does not exist.
     Nothing,
@@ -293,8 +297,10 @@ impl Addressed {
 
     /// The port with a label in lower case as its alias.
     pub(super) fn port_alias(&self, label: Label<'_>) -> Option<&PortEntry> {
-        let reserved = |text: &Box<str>| text.as_bytes().cmp(label.octets());
-        if self.reserved.binary_search_by(reserved).is_ok() {
+        let reserved = self
+            .reserved
+            .binary_search_by(|text| text.as_bytes().cmp(label.octets()));
+        if reserved.is_ok() {
             return None;
         }
         self.ports

@@ -174,8 +174,11 @@ fn slot_of(hash: u64) -> usize {
 /// An ordered map from addresses, as bits, to values.
 #[derive(Clone)]
 pub(super) struct Sorted<V> {
-    parts: Arc<Vec<Arc<Vec<(u128, V)>>>>,
+    parts: Arc<Vec<Part<V>>>,
 }
+
+/// Neighbours, sorted; never empty.
+type Part<V> = Arc<Vec<(u128, V)>>;
 
 impl<V> Default for Sorted<V> {
     fn default() -> Self {
@@ -195,7 +198,7 @@ impl<V: Clone> Sorted<V> {
     /// Whether there is a key from `first` to `last`, both included.
     pub(super) fn any_between(&self, first: u128, last: u128) -> bool {
         let index = self.part_of(first);
-        let within = |part: &Arc<Vec<(u128, V)>>| {
+        let within = |part: &Part<V>| {
             let at = part.partition_point(|(key, _)| *key < first);
             part.get(at).map(|(key, _)| *key)
         };
@@ -241,8 +244,7 @@ impl<V: Clone> Sorted<V> {
 
     /// The last part that starts at or before a key, else the first.
     fn part_of(&self, key: u128) -> usize {
-        let starts_before =
-            |part: &Arc<Vec<(u128, V)>>| part.first().is_some_and(|(first, _)| *first <= key);
+        let starts_before = |part: &Part<V>| part.first().is_some_and(|(first, _)| *first <= key);
         self.parts.partition_point(starts_before).saturating_sub(1)
     }
 }

@@ -93,8 +93,11 @@ fn primary(config: &NodeConfig, node: Option<&Node>, family: IpFamily) -> Option
         return Some(bound);
     }
     let mut own = config.local_addresses.iter().copied();
-    node.and_then(|node| node.primary(family))
-        .or_else(|| own.find(|ip| IpFamily::of(*ip) == family && !ip.is_loopback()))
+    let listed = node.and_then(|node| {
+        let mut addresses = node.addresses.iter().copied();
+        addresses.find(|ip| IpFamily::of(*ip) == family && !ip.is_loopback())
+    });
+    listed.or_else(|| own.find(|ip| IpFamily::of(*ip) == family && !ip.is_loopback()))
 }
 
 fn local_detector(
@@ -155,6 +158,8 @@ fn wanted_node_ports(
     primary: Option<IpAddr>,
     family: IpFamily,
 ) -> Option<Vec<IpNet>> {
+    // A loopback address is no address of the node, and without any it is everywhere (B-121).
+    let primary = primary.filter(|ip| !ip.is_loopback());
     let primary = || primary.map(|ip| Vec::from([IpNet::from(ip)]));
     match &proxy.node_port_addresses {
         NodePortAddresses::Default => match proxy.mode {

@@ -111,11 +111,37 @@ pub struct Hints {
 }
 
 impl EndpointSlice {
+    /// An EndpointSlice of a Service, without ports and endpoints.
+    pub fn of_service(service: &NamespacedName, name: impl Into<Name>, family: IpFamily) -> Self {
+        Self {
+            name: NamespacedName::new(service.namespace.clone(), name),
+            service: service.name.clone(),
+            family,
+            ports: Box::default(),
+            endpoints: Box::default(),
+            headless: false,
+            managed_by: None,
+            labels: None,
+        }
+    }
+
     /// Namespace and name of the Service that the slice belongs to.
     pub fn service_name(&self) -> NamespacedName {
         NamespacedName {
             namespace: self.name.namespace.clone(),
             name: self.service.clone(),
+        }
+    }
+}
+
+impl EndpointPort {
+    /// A port with what planning needs of it.
+    pub fn new(name: impl Into<Name>, protocol: Protocol, port: u16) -> Self {
+        Self {
+            name: name.into(),
+            protocol,
+            port,
+            app_protocol: None,
         }
     }
 }

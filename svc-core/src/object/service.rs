@@ -165,6 +165,20 @@ pub enum IpMode {
     Proxy,
 }
 
+impl ServicePort {
+    /// A port without node port; the target port is the same number (B-334).
+    pub fn new(name: impl Into<Name>, protocol: Protocol, port: u16) -> Self {
+        Self {
+            name: name.into(),
+            protocol,
+            port,
+            target_port: TargetPort::Number(port),
+            node_port: None,
+            app_protocol: None,
+        }
+    }
+}
+
 impl Service {
     /// A ClusterIP Service with nothing but a name.
     pub fn named(name: NamespacedName) -> Self {

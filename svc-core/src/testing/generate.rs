@@ -193,7 +193,8 @@ pub fn service(source: &mut Source<'_>) -> Service {
         mode: source.pick(&[IpMode::Vip, IpMode::Vip, IpMode::Proxy]),
     });
     service.load_balancer_source_ranges = source.several(2, |source| net(source, &RANGES));
-    service.client_ip_affinity_seconds = source.pick(&[None, Some(10800), Some(1), Some(u32::MAX)]);
+    service.client_ip_affinity_seconds =
+        source.pick(&[None, Some(10800), Some(1), Some(u32::MAX), Some(0)]);
     service.health_check_node_port = source.pick(&[Some(30900), None, Some(30080)]);
     service.created = source.pick(&[0, 1, 2, i64::MIN]);
     oddities(source, &mut service);

@@ -228,14 +228,14 @@ fn b367_fields_without_use_are_dropped_if_they_were_not_touched() {
         after["type"] = service_type.into();
         after
     };
-    expect![[r#"{"clusterIP":"10.96.0.1","clusterIPs":["10.96.0.1"],"ipFamilies":["IPv4"],"ipFamilyPolicy":"SingleStack","ports":[{"port":80,"protocol":"TCP","targetPort":80}],"type":"ClusterIP"}"#]]
+    expect![[r#"{"type":"ClusterIP","clusterIP":"10.96.0.1","clusterIPs":["10.96.0.1"],"ipFamilies":["IPv4"],"ipFamilyPolicy":"SingleStack","ports":[{"protocol":"TCP","port":80,"targetPort":80}]}"#]]
         .assert_eq(&updated(balanced.clone(), with_type("ClusterIP")));
-    expect![[r#"{"clusterIP":"10.96.0.1","clusterIPs":["10.96.0.1"],"externalTrafficPolicy":"Local","ipFamilies":["IPv4"],"ipFamilyPolicy":"SingleStack","ports":[{"nodePort":30080,"port":80,"protocol":"TCP","targetPort":80}],"type":"NodePort"}"#]]
+    expect![[r#"{"type":"NodePort","clusterIP":"10.96.0.1","clusterIPs":["10.96.0.1"],"ipFamilies":["IPv4"],"ipFamilyPolicy":"SingleStack","ports":[{"protocol":"TCP","port":80,"targetPort":80,"nodePort":30080}],"externalTrafficPolicy":"Local"}"#]]
         .assert_eq(&updated(balanced.clone(), with_type("NodePort")));
     let mut external = with_type("ExternalName");
     external["externalName"] = "a.example".into();
     external["clusterIPs"] = json!(["10.96.0.1"]);
-    expect![[r#"{"externalName":"a.example","ports":[{"port":80,"protocol":"TCP","targetPort":80}],"type":"ExternalName"}"#]]
+    expect![[r#"{"type":"ExternalName","ports":[{"protocol":"TCP","port":80,"targetPort":80}],"externalName":"a.example"}"#]]
         .assert_eq(&updated(balanced.clone(), external));
     // What was touched has to be right.
     let mut touched = with_type("ClusterIP");
@@ -296,7 +296,7 @@ fn b369_allocated_values_are_taken_over() {
         "type": "LoadBalancer", "externalTrafficPolicy": "Local",
         "ports": [{"name": "a", "port": 8080}, {"name": "b", "port": 81}],
     });
-    expect![[r#"{"allocateLoadBalancerNodePorts":true,"clusterIP":"10.96.0.1","clusterIPs":["10.96.0.1"],"externalTrafficPolicy":"Local","healthCheckNodePort":30001,"ports":[{"name":"a","nodePort":30080,"port":8080,"protocol":"TCP","targetPort":8080},{"name":"b","nodePort":30081,"port":81,"protocol":"TCP","targetPort":81}],"type":"LoadBalancer"}"#]]
+    expect![[r#"{"type":"LoadBalancer","clusterIP":"10.96.0.1","clusterIPs":["10.96.0.1"],"ports":[{"name":"a","protocol":"TCP","port":8080,"targetPort":8080,"nodePort":30080},{"name":"b","protocol":"TCP","port":81,"targetPort":81,"nodePort":30081}],"allocateLoadBalancerNodePorts":true,"healthCheckNodePort":30001,"externalTrafficPolicy":"Local"}"#]]
         .assert_eq(&updated(before.clone(), after));
     // A number that the update gives to another port is not taken over.
     let swapped = json!({
@@ -305,7 +305,7 @@ fn b369_allocated_values_are_taken_over() {
     });
     let text = updated(before, swapped);
     assert!(
-        text.contains(r#"{"name":"a","port":80,"protocol":"TCP","targetPort":80}"#),
+        text.contains(r#"{"name":"a","protocol":"TCP","port":80,"targetPort":80}"#),
         "{text}"
     );
 }

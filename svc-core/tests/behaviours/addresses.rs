@@ -126,3 +126,43 @@ fn b059_an_unknown_node_is_only_loopback() {
     assert!(plan.node.is_local([127, 0, 0, 1].into()));
     assert!(cluster(&text).planner().diagnostics().is_empty());
 }
+
+/// What conversion makes of `spec.loadBalancerSourceRanges` and an annotation.
+fn ranges(json: &str) -> Vec<String> {
+    let text = format!(
+        r#"{{"metadata":{{"name":"web","annotations":{{
+            "service.beta.kubernetes.io/load-balancer-source-ranges":"203.0.113.0/24"}}}},
+            "spec":{{"type":"LoadBalancer","clusterIP":"10.96.0.1","ipFamilies":["IPv4"],
+            "ports":[{{"port":80}}],"loadBalancerSourceRanges":{json}}},
+            "status":{{"loadBalancer":{{"ingress":[{{"ip":"192.0.2.1"}}]}}}}}}"#
+    );
+    let service = serde_json::from_str(&text).unwrap();
+    let (service, _) = svc_core::wire::Conversion::default().service(&service);
+    let mut scenario = cluster("");
+    scenario.services.extend(service);
+    let plan = scenario.plan(V4);
+    let sources = &port(&plan, "default/web/TCP").frontends[1].sources;
+    match sources {
+        SourceRanges::All => vec!["all".into()],
+        SourceRanges::Only(ranges) => ranges.iter().map(ToString::to_string).collect(),
+    }
+}
+
+#[test]
+fn b051_ranges_of_which_none_can_be_read_do_not_restrict() {
+    assert_eq!(ranges(r#"["nonsense", "1.2.3.4/99"]"#), ["all"]);
+    assert_eq!(
+        ranges(r#"["nonsense", "198.51.100.0/24"]"#),
+        ["198.51.100.0/24"]
+    );
+}
+
+#[test]
+fn b052_blanks_around_a_range_are_trimmed() {
+    assert_eq!(ranges(r#"["  198.51.100.0/24 "]"#), ["198.51.100.0/24"]);
+}
+
+#[test]
+fn b141_the_old_annotation_is_not_read() {
+    assert_eq!(ranges("[]"), ["all"]);
+}

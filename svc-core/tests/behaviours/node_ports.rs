@@ -67,6 +67,11 @@ fn b121_primary_means_the_first_address_of_each_family() {
     with("mode=iptables node-ports=primary", &cases);
     let bound = [(PRIMARY, "pass"), (SECOND, SERVED), (PRIMARY_6, SERVED_6)];
     with("node-ports=primary bind=198.18.1.10", &bound);
+    // A loopback address is as good as none.
+    with(
+        "node-ports=primary bind=127.0.0.1",
+        &[(PRIMARY, SERVED), (SECOND, SERVED)],
+    );
     // Nobody knows the node: everywhere.
     let plan = plan(&with_config("node-ports=primary node=n9", WEB), V4);
     assert!(plan.node.node_ports.every_local_address);

@@ -196,3 +196,19 @@ fn b237_before_both_lists_are_complete_there_is_no_plan() {
         .flat_map(|delta| delta.service_ports);
     assert_eq!(names.count(), 1);
 }
+
+#[test]
+fn the_end_of_a_list_that_never_started_deletes_nothing() {
+    let scenario = cluster(&format!("{WEB}\n slice web-1 web port=80 10.64.1.1@n1"));
+    let mut planner = scenario.planner();
+    planner.delta();
+    planner.handle(Event::Service(WatchEvent::InitDone));
+    planner.handle(Event::EndpointSlice(WatchEvent::InitDone));
+    planner.handle(Event::Node(WatchEvent::InitDone));
+    assert_eq!(planner.delta(), []);
+    // And does not make a list complete either.
+    let mut fresh = svc_core::Planner::new(scenario.config);
+    fresh.handle(Event::Service(WatchEvent::InitDone));
+    fresh.handle(Event::EndpointSlice(WatchEvent::InitDone));
+    assert!(!fresh.state().is_complete());
+}

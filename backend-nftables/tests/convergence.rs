@@ -1,0 +1,270 @@
+//! A reconciler makes the kernel match the plan, whatever goes wrong on the way, and every packet
+//! meanwhile finds the old way or the new one.
+// Helpers outside of test functions may fail a test too.
+#![allow(clippy::unwrap_used, clippy::panic)]
+
+mod common;
+
+use std::sync::Arc;
+
+use backend_nftables::error::{CommitError, Errno};
+use backend_nftables::fake::{FakeKernel, Fault};
+use backend_nftables::netlink::Batch;
+use backend_nftables::{Batches, Blame, Evaluator, Host, Key, Renderer, Start, Value, failure};
+use common::edits::edit;
+use common::{TABLE, is_possible, render_with};
+use proptest::prelude::*;
+use svc_core::testing::{Aims, History, Source, Step, bytes, histories};
+use svc_core::{
+    Action, Base, Flow, IpFamily, Plan, Planner, Reconciler, Ruleset, Transaction, Verdict,
+};
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 24, max_shrink_iters: 60, ..ProptestConfig::default() })]
+
+    #[test]
+    fn the_kernel_converges(history in histories(), faults in bytes(20), v6 in any::<bool>()) {
+        let family = if v6 { IpFamily::V6 } else { IpFamily::V4 };
+        if let Err(what) = converge(&history, &mut Source::new(&faults), family) {
+            return Err(TestCaseError::fail(what));
+        }
+    }
+}
+
+struct Node {
+    reconciler: Reconciler<Renderer>,
+    kernel: FakeKernel,
+    family: IpFamily,
+    /// Somebody else has been at the table since it was read.
+    interfered: bool,
+    last_error: String,
+}
+
+fn converge(history: &History, source: &mut Source<'_>, family: IpFamily) -> Result<(), String> {
+    let mut planner = Planner::new(history.config.clone());
+    let mut node = Node {
+        reconciler: Reconciler::new(Renderer::new(TABLE, family), family),
+        kernel: FakeKernel::new(TABLE, family),
+        family,
+        interfered: false,
+        last_error: String::new(),
+    };
+    for step in &history.steps {
+        match step {
+            Step::Event(event) => drop(planner.handle(event.clone())),
+            Step::Configure(config) => planner.configure(config.clone()),
+            Step::Delta => {
+                let deltas = planner.delta();
+                deltas
+                    .iter()
+                    .for_each(|delta| node.reconciler.change(delta));
+                if source.chance(15) {
+                    node.interfere(source)?;
+                }
+                for _ in 0..source.below(4) {
+                    node.kernel.fail([fault(source)]);
+                    node.kernel.break_reads(u32::from(source.chance(5)));
+                    node.round()?;
+                }
+                node.kernel.heal();
+            }
+        }
+    }
+    node.heal()?;
+    node.restart_changes_nothing()
+}
+
+fn fault(source: &mut Source<'_>) -> Fault {
+    let errno = source.pick(&[Errno::EINVAL, Errno::EEXIST, Errno::ENOMEM, Errno::ENOENT]);
+    match source.below(10) {
+        4 => Fault::Refuse(usize::from(source.byte()), errno),
+        5 => Fault::Refuse(usize::from(source.byte()), errno),
+        6 => Fault::LostApplied,
+        7 => Fault::LostUnapplied,
+        8 => Fault::TooLarge,
+        9 => Fault::Io(Errno::ENOBUFS),
+        _ => Fault::None,
+    }
+}
+
+impl Node {
+    /// One step; whether there was anything to do.
+    fn round(&mut self) -> Result<bool, String> {
+        match self.reconciler.poll() {
+            Action::Idle => return Ok(false),
+            Action::Read => {
+                if let Ok(held) = self.kernel.read() {
+                    self.reconciler.on_read(held);
+                    self.interfered = false;
+                }
+            }
+            Action::Commit(transaction) => {
+                if !self.interfered {
+                    self.check_every_step(&transaction)?;
+                }
+                match self.kernel.commit(&transaction) {
+                    Ok(()) => self.reconciler.on_committed(),
+                    Err(error) => {
+                        self.last_error =
+                            format!("{error:?} of {:#?}", refused(&error, &transaction));
+                        self.reconciler.on_failed(failure(&error, &transaction));
+                    }
+                }
+            }
+        }
+        if self.reconciler.is_settled() && !self.interfered {
+            self.check_held()?;
+        }
+        Ok(true)
+    }
+
+    fn heal(&mut self) -> Result<(), String> {
+        self.reconciler.verify();
+        for _ in 0..4 {
+            if !self.round()? {
+                let settled = self.reconciler.is_settled() || self.reconciler.wanted().is_none();
+                return match settled {
+                    true => Ok(()),
+                    false => Err("idle, but not settled".into()),
+                };
+            }
+        }
+        Err(format!(
+            "four good rounds are not enough: {}",
+            self.last_error
+        ))
+    }
+
+    fn check_held(&self) -> Result<(), String> {
+        let wanted = self.reconciler.wanted().ok_or("settled without a plan")?;
+        let expected = render_with(&mut self.reconciler.render().clone(), &wanted);
+        let mut held = self.kernel.ruleset();
+        // What costs too much to remove stays.
+        held.retain(|key, _| expected.contains_key(key) || !outlives_users(key));
+        same("the kernel", &held, &expected)
+    }
+
+    fn restart_changes_nothing(&mut self) -> Result<(), String> {
+        let Some(wanted) = self.reconciler.wanted() else {
+            return Ok(());
+        };
+        let mut fresh = Reconciler::new(Renderer::new(TABLE, self.family), self.family);
+        let mut delta = Plan::empty(self.family, wanted.node.clone()).diff(&wanted);
+        delta.node = Some(wanted.node.clone());
+        fresh.change(&delta);
+        let held = self.kernel.read().map_err(|error| error.to_string())?;
+        match fresh.on_read(held) {
+            drift if drift.is_empty() => Ok(()),
+            drift => Err(format!("a restart changes {drift:#?}")),
+        }
+    }
+
+    /// Every operation by itself leaves a sane ruleset, as far as no node-wide object changes; and
+    /// that goes into one batch.
+    fn check_every_step(&self, transaction: &Arc<Transaction<Key, Value>>) -> Result<(), String> {
+        let named = transaction.groups.iter().all(|group| group.name.is_some());
+        if transaction.base == Base::Empty || !named {
+            return Ok(());
+        }
+        let plan = self
+            .reconciler
+            .wanted()
+            .ok_or("a transaction without a plan")?;
+        let flows: Vec<Flow> = Aims::of(&plan)
+            .every_flow()
+            .filter(|flow| is_possible(&plan, flow))
+            .step_by(197)
+            .collect();
+        let host = Host::of(&plan.node, plan.family);
+        let verdicts = |kernel: &FakeKernel| -> Result<Vec<Verdict>, String> {
+            let ruleset = kernel.ruleset();
+            let evaluator = Evaluator::new(&ruleset, host.clone());
+            let verdict = |flow| {
+                evaluator
+                    .verdict(flow)
+                    .map_err(|fault| format!("{flow}: {fault}"))
+            };
+            flows.iter().map(verdict).collect()
+        };
+        let mut kernel = self.kernel.clone();
+        kernel.heal();
+        let old = verdicts(&kernel)?;
+        let batches = Batches::new(kernel.table().clone(), Start::AsRead, transaction);
+        let batches = batches.in_batches_of(1);
+        let mut batch = Batch::new(kernel.table().clone());
+        let mut seen = Vec::new();
+        for index in 0..batches.len() {
+            batches.write(index, Blame::Group, &mut batch);
+            let refused = |error| format!("step {index}: {error:?} in {transaction:#?}");
+            kernel.apply(&batch).map_err(refused)?;
+            seen.push(verdicts(&kernel)?);
+        }
+        let new = verdicts(&kernel)?;
+        for (step, verdicts) in seen.iter().enumerate() {
+            for (index, verdict) in verdicts.iter().enumerate() {
+                if !is_sane(&old[index], verdict, &new[index]) {
+                    return Err(format!(
+                        "{}: {} becomes {}, and {verdict} after step {step} of {transaction:#?}",
+                        flows[index], old[index], new[index]
+                    ));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Somebody else changes our table, and the reconciler is told to look.
+    fn interfere(&mut self, source: &mut Source<'_>) -> Result<(), String> {
+        let held = self.kernel.ruleset();
+        for _ in 0..=source.below(3) {
+            let mut batch = Batch::new(self.kernel.table().clone());
+            edit(&held, source, &mut batch);
+            // Some make no sense, as an edit before removed what this one needs.
+            drop(self.kernel.apply(&batch));
+        }
+        self.interfered = true;
+        self.reconciler.verify();
+        Ok(())
+    }
+}
+
+/// The edits of the groups that were refused.
+fn refused(error: &CommitError, transaction: &Transaction<Key, Value>) -> String {
+    let CommitError::Refused(refusals) = error else {
+        return String::new();
+    };
+    let tags = refusals.iter().filter_map(|refusal| refusal.tag);
+    let groups = tags.filter_map(|tag| transaction.groups.get(tag as usize));
+    format!("{:#?}", groups.take(2).collect::<Vec<_>>())
+}
+
+fn is_sane(old: &Verdict, now: &Verdict, new: &Verdict) -> bool {
+    match (old, now, new) {
+        (_, now, _) if now == old || now == new => true,
+        (old, Verdict::Forward(targets), new) => targets.iter().all(|target| {
+            let among = |verdict: &Verdict| match verdict {
+                Verdict::Forward(targets) => targets.contains(target),
+                Verdict::Reject | Verdict::Drop | Verdict::Pass => false,
+            };
+            among(old) || among(new)
+        }),
+        (_, Verdict::Reject | Verdict::Drop | Verdict::Pass, _) => false,
+    }
+}
+
+fn outlives_users(key: &Key) -> bool {
+    <Renderer as svc_core::Render>::outlives_users(key)
+}
+
+fn same(what: &str, a: &Ruleset<Key, Value>, b: &Ruleset<Key, Value>) -> Result<(), String> {
+    let differs = |key: &&Key| a.get(key) != b.get(key);
+    let keys: std::collections::BTreeSet<&Key> = a.keys().chain(b.keys()).collect();
+    match keys.into_iter().find(differs) {
+        None => Ok(()),
+        Some(key) => Err(format!(
+            "{what}: {key:?} is {:#?}, not {:#?}",
+            a.get(key),
+            b.get(key)
+        )),
+    }
+}

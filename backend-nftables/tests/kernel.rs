@@ -1,0 +1,505 @@
+//! The backend against this machine's kernel, each test in a network namespace of its own.
+//!
+//! Needs `CAP_NET_ADMIN`, and `nft` as an independent reader.
+// Helpers outside of test functions may fail a test too.
+#![allow(clippy::unwrap_used, clippy::panic)]
+
+mod common;
+
+use std::collections::BTreeSet;
+use std::process::Command;
+use std::sync::mpsc::channel;
+use std::thread;
+
+use backend_nftables::error::CommitError;
+use backend_nftables::fake::FakeKernel;
+use backend_nftables::netlink::{Batch, EventKind, Events, Existing, Socket};
+use backend_nftables::rule::{Bytes, DataType, Set, Type};
+use backend_nftables::{ElementValue, Kernel, Key, Renderer, SetId, Value, failure};
+use common::edits::edit;
+use common::scenarios::{EVERYTHING, many, scenario};
+use common::{TABLE, render};
+use nix::sched::{CloneFlags, unshare};
+use svc_core::testing::Source;
+use svc_core::{
+    Action, Drift, Fragment, IpFamily, NodePlan, Plan, Reconciler, Render, Ruleset,
+    ServicePortName, ServicePortPlan,
+};
+
+#[test]
+fn a_ruleset_reads_back_as_it_was_committed() {
+    in_namespace(|| {
+        for family in IpFamily::ALL {
+            let plan = scenario(EVERYTHING).plan(family);
+            let mut proxy = Proxy::new(&plan);
+            proxy.settle();
+            assert_same(&proxy.kernel.read().unwrap(), &render(&plan));
+        }
+    });
+}
+
+#[test]
+fn a_restart_over_a_right_ruleset_writes_nothing() {
+    in_namespace(|| {
+        let before = scenario(EVERYTHING);
+        let text = EVERYTHING.replace(
+            "service dns",
+            "service a-new-one ip=10.96.9.9 port=1\n    service dns",
+        );
+        let after = scenario(&text.replace(" 10.64.1.1@n1 10.64.2.1@n2", " 10.64.2.1@n2"));
+        for family in IpFamily::ALL {
+            // A history gives numbers and slots that a fresh start would not choose.
+            let mut proxy = Proxy::new(&before.plan(family));
+            proxy.settle();
+            proxy.change_to(&after.plan(family));
+            proxy.settle();
+            let generation = proxy.kernel.socket().generation().unwrap();
+            let mut fresh = Proxy::new(&after.plan(family));
+            assert_eq!(fresh.settle().unwrap(), Drift::default());
+            assert_eq!(fresh.kernel.socket().generation().unwrap(), generation);
+            // And the numbers it learnt are those of later changes.
+            fresh.change_to(&before.plan(family));
+            fresh.settle();
+            fresh.verify();
+            assert_eq!(fresh.settle().unwrap(), Drift::default());
+        }
+    });
+}
+
+#[test]
+fn foreign_changes_are_heard_of_and_repaired() {
+    in_namespace(|| {
+        let plan = scenario(EVERYTHING).plan(IpFamily::V4);
+        let mut proxy = Proxy::new(&plan);
+        proxy.settle();
+        let wanted = render(&plan);
+        let mut events = proxy.kernel.socket().events().unwrap();
+        for edit in [
+            "delete element ip svc endpoints { 0x02000000 . 0 }",
+            "delete element ip svc service_cidrs { 10.96.0.0/16 }",
+            "flush map ip svc frontends",
+            "flush map ip svc slots",
+            "flush chain ip svc services",
+            "flush chain ip svc firewall",
+            "add rule ip svc firewall accept",
+            "insert rule ip svc prerouting accept",
+            "flush chain ip svc postrouting; delete chain ip svc postrouting",
+            "add element ip svc addresses { 203.0.113.1 }",
+            "add chain ip svc mine { type filter hook input priority 0; }; add rule ip svc mine drop",
+            "add set ip svc odd { type ether_addr . mark; }; add element ip svc odd { 1:2:3:4:5:6 . 1 }",
+            "delete table ip svc",
+        ] {
+            let (socket, edit) = (proxy.kernel.socket().port(), edit_for_this_machine(edit));
+            nft(&[&edit]);
+            assert!(heard_of_others(&mut events, socket), "{edit}");
+            proxy.verify();
+            let drift = proxy.settle().unwrap();
+            assert!(!drift.is_empty(), "{edit}");
+            assert_same(&proxy.kernel.read().unwrap(), &wanted);
+            heard_of_others(&mut events, socket);
+            proxy.verify();
+            assert_eq!(proxy.settle().unwrap(), Drift::default(), "{edit}");
+            assert!(!heard_of_others(&mut events, socket), "{edit}");
+        }
+    });
+}
+
+#[test]
+fn a_table_of_another_kind_with_our_name_is_replaced() {
+    in_namespace(|| {
+        nft(&["add table ip svc; add set ip svc live { type mark; }; \
+            add chain ip svc c { type filter hook input priority 0; }; \
+            add rule ip svc c meta mark @live drop"]);
+        let plan = scenario(EVERYTHING).plan(IpFamily::V4);
+        let mut proxy = Proxy::new(&plan);
+        proxy.settle();
+        assert_same(&proxy.kernel.read().unwrap(), &render(&plan));
+        assert!(!nft(&["list", "table", "ip", "svc"]).contains("chain c "));
+    });
+}
+
+#[test]
+fn ranges_that_overlap_their_predecessors_can_be_changed() {
+    in_namespace(|| {
+        let old = scenario(EVERYTHING);
+        let text = EVERYTHING.replace("10.96.0.0/16", "10.96.0.0/12 10.128.0.0/12");
+        let new = scenario(
+            &text
+                .replace("10.64.0.0/11", "10.64.0.0/10")
+                .replace("fd10:64::/48", "fd10:64::/40"),
+        );
+        for family in IpFamily::ALL {
+            let mut proxy = Proxy::new(&old.plan(family));
+            proxy.settle();
+            for plan in [new.plan(family), old.plan(family)] {
+                proxy.change_to(&plan);
+                proxy.settle();
+                proxy.verify();
+                assert_eq!(proxy.settle().unwrap(), Drift::default());
+            }
+        }
+    });
+}
+
+#[test]
+fn two_instances_in_two_namespaces_share_a_process() {
+    let (ready, wait) = channel();
+    let (resume, stopped) = channel::<()>();
+    let other = thread::spawn(move || {
+        unshare(CloneFlags::CLONE_NEWNET).unwrap();
+        let plan = scenario(EVERYTHING).plan(IpFamily::V4);
+        let mut proxy = Proxy::new(&plan);
+        proxy.settle();
+        ready.send(()).unwrap();
+        stopped.recv().unwrap();
+        assert_same(&proxy.kernel.read().unwrap(), &render(&plan));
+        proxy.verify();
+        assert_eq!(proxy.settle().unwrap(), Drift::default());
+    });
+    in_namespace(move || {
+        wait.recv().unwrap();
+        let plan = many(3, 2).plan(IpFamily::V4);
+        let mut proxy = Proxy::new(&plan);
+        assert!(proxy.kernel.read().unwrap().is_empty());
+        proxy.settle();
+        assert_same(&proxy.kernel.read().unwrap(), &render(&plan));
+        proxy.kernel.cleanup().unwrap();
+        resume.send(()).unwrap();
+    });
+    other.join().unwrap();
+}
+
+#[test]
+fn nft_lists_everything_with_its_service() {
+    in_namespace(|| {
+        for family in IpFamily::ALL {
+            Proxy::new(&scenario(EVERYTHING).plan(family)).settle();
+        }
+        for list in [&["list", "ruleset"][..], &["-j", "list", "ruleset"]] {
+            let text = nft(list);
+            for name in [
+                "default/web:http",
+                "default/dns:dns-tcp",
+                "default/sticky",
+                "default/far",
+            ] {
+                assert!(text.contains(name), "{name} in {text}");
+            }
+        }
+    });
+}
+
+/// Adds an element that no kernel takes to one service port.
+struct Spoilt {
+    inner: Renderer,
+    victim: &'static str,
+}
+
+impl Render for Spoilt {
+    type Key = Key;
+    type Value = Value;
+
+    fn skeleton(&mut self, node: &NodePlan) -> Ruleset<Key, Value> {
+        self.inner.skeleton(node)
+    }
+
+    fn service_port(
+        &mut self,
+        node: &NodePlan,
+        name: &ServicePortName,
+        plan: &ServicePortPlan,
+    ) -> Fragment<Key, Value> {
+        let mut fragment = self.inner.service_port(node, name, plan);
+        if &*name.service.name == self.victim {
+            let short = Key::Element(SetId::Addresses, Bytes::from([1; 2]));
+            fragment.push((short, Value::Element(ElementValue::present())));
+        }
+        fragment
+    }
+
+    fn is_shared(key: &Key) -> bool {
+        Renderer::is_shared(key)
+    }
+
+    fn outlives_users(key: &Key) -> bool {
+        Renderer::outlives_users(key)
+    }
+
+    fn learn(&mut self, held: &Ruleset<Key, Value>) {
+        self.inner.learn(held);
+    }
+
+    fn forget(&mut self, name: &ServicePortName) {
+        self.inner.forget(name);
+    }
+}
+
+#[test]
+fn an_impossible_object_is_set_aside_and_999_services_work() {
+    in_namespace(|| {
+        let plan = many(1_000, 3).plan(IpFamily::V4);
+        let render = Spoilt {
+            inner: Renderer::new(TABLE, IpFamily::V4),
+            victim: "s500",
+        };
+        let mut reconciler = Reconciler::new(render, IpFamily::V4);
+        reconciler.change(&from_nothing(&plan));
+        let mut kernel = Kernel::open(TABLE, IpFamily::V4).unwrap();
+        let mut rounds = 0;
+        loop {
+            match reconciler.poll() {
+                Action::Idle => break,
+                Action::Read => drop(reconciler.on_read(kernel.read().unwrap())),
+                Action::Commit(transaction) => {
+                    rounds += 1;
+                    match kernel.commit(&transaction) {
+                        Ok(()) => reconciler.on_committed(),
+                        Err(error) => reconciler.on_failed(failure(&error, &transaction)),
+                    }
+                }
+            }
+        }
+        assert!(rounds <= 2, "{rounds}");
+        let quarantine: Vec<String> = reconciler
+            .quarantine()
+            .iter()
+            .map(|(name, why)| format!("{name}: {why}"))
+            .collect();
+        assert_eq!(quarantine.len(), 1);
+        assert!(
+            quarantine[0].starts_with("default/s500:http: EINVAL"),
+            "{quarantine:?}"
+        );
+        let held = kernel.read().unwrap();
+        let frontends = held
+            .keys()
+            .filter(|key| matches!(key, Key::Element(SetId::Frontends, _)));
+        assert_eq!(frontends.count(), 999);
+    });
+}
+
+#[test]
+fn clean_up_leaves_foreign_tables_alone() {
+    in_namespace(|| {
+        nft(&[
+            "add table ip others; add set ip others odd { type ether_addr . mark; }; \
+            add element ip others odd { 1:2:3:4:5:6 . 7 }; \
+            add map ip others strange { type ipv4_addr : verdict; flags interval; }; \
+            add table ip svc-not-ours; add table inet svc; add table ip6 others; \
+            add counter ip others k; add quota ip others q { 1 mbytes }; \
+            add set ip others typed { typeof ip saddr . tcp option maxseg size; }",
+        ]);
+        let before = nft(&["list", "ruleset"]);
+        for family in IpFamily::ALL {
+            let plan = scenario(EVERYTHING).plan(family);
+            let mut proxy = Proxy::new(&plan);
+            proxy.settle();
+            assert_same(&proxy.kernel.read().unwrap(), &render(&plan));
+            proxy.kernel.cleanup().unwrap();
+            proxy.kernel.cleanup().unwrap();
+        }
+        assert_eq!(nft(&["list", "ruleset"]), before);
+    });
+}
+
+#[test]
+fn the_fake_holds_and_refuses_what_the_kernel_does() {
+    in_namespace(|| {
+        for family in IpFamily::ALL {
+            let mut refused = 0;
+            for seed in 0..8u64 {
+                refused += compare_with_fake(family, seed);
+            }
+            assert!(refused > 2, "{refused}");
+        }
+    });
+}
+
+/// Applies the same edits of somebody else to both kernels; the number of refused ones.
+fn compare_with_fake(family: IpFamily, seed: u64) -> usize {
+    let plan = scenario(EVERYTHING).plan(family);
+    let mut proxy = Proxy::new(&plan);
+    proxy.kernel.cleanup().unwrap();
+    proxy.settle();
+    let mut fake = FakeKernel::new(TABLE, family);
+    let mut same = Reconciler::new(Renderer::new(TABLE, family), family);
+    same.change(&from_nothing(&plan));
+    while let Action::Read | Action::Commit(_) = step(&mut same, &mut fake) {}
+    let bytes = noise(seed);
+    let mut source = Source::new(&bytes);
+    let mut refused = 0;
+    for _ in 0..6 {
+        let held = fake.ruleset();
+        let mut batch = Batch::new(fake.table().clone());
+        for _ in 0..2 {
+            edit(&held, &mut source, &mut batch);
+        }
+        let errors = [
+            errors(proxy.kernel.socket().commit(&batch).map(drop)),
+            errors(fake.apply(&batch)),
+        ];
+        assert_eq!(
+            errors[0],
+            errors[1],
+            "seed {seed}: {:?}",
+            backend_nftables::netlink::requests(&batch)
+        );
+        refused += usize::from(!errors[0].is_empty());
+    }
+    assert_same(&proxy.kernel.read().unwrap(), &fake.ruleset());
+    refused
+}
+
+fn step(reconciler: &mut Reconciler<Renderer>, fake: &mut FakeKernel) -> Action<Renderer> {
+    let action = reconciler.poll();
+    match &action {
+        Action::Idle => {}
+        Action::Read => drop(reconciler.on_read(fake.read().unwrap())),
+        Action::Commit(transaction) => {
+            fake.commit(transaction).unwrap();
+            reconciler.on_committed();
+        }
+    }
+    action
+}
+
+fn errors(result: Result<(), CommitError>) -> BTreeSet<String> {
+    match result {
+        Ok(()) => BTreeSet::new(),
+        Err(CommitError::Refused(refusals)) => {
+            let shown = refusals.iter().map(|r| format!("{} {}", r.index, r.errno));
+            shown.collect()
+        }
+        Err(other) => panic!("{other}"),
+    }
+}
+
+/// Bytes that look random.
+fn noise(seed: u64) -> Vec<u8> {
+    let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+    let mut next = || {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        state.to_le_bytes()[3]
+    };
+    (0..200).map(|_| next()).collect()
+}
+
+#[test]
+fn a_set_of_another_definition_is_refused() {
+    in_namespace(|| {
+        let mut kernel = Kernel::open(TABLE, IpFamily::V4).unwrap();
+        let mut batch = Batch::new(kernel.table().clone());
+        batch.add_table(0, None, Existing::Keep);
+        batch.add_set(
+            1,
+            &Set::new("a", Type::from(DataType::Mark)),
+            Existing::Keep,
+        );
+        batch.add_set(
+            2,
+            &Set::new("a", Type::from(DataType::Ipv4Addr)),
+            Existing::Keep,
+        );
+        let mut fake = FakeKernel::new(TABLE, IpFamily::V4);
+        let expected = errors(fake.apply(&batch));
+        assert_eq!(errors(kernel.socket().commit(&batch).map(drop)), expected);
+        assert!(!expected.is_empty());
+    });
+}
+
+/// A proxy for one family.
+struct Proxy {
+    reconciler: Reconciler<Renderer>,
+    kernel: Kernel,
+    plan: Plan,
+}
+
+impl Proxy {
+    fn new(plan: &Plan) -> Self {
+        let mut reconciler = Reconciler::new(Renderer::new(TABLE, plan.family), plan.family);
+        reconciler.change(&from_nothing(plan));
+        Self {
+            reconciler,
+            kernel: Kernel::open(TABLE, plan.family).unwrap(),
+            plan: plan.clone(),
+        }
+    }
+
+    fn change_to(&mut self, plan: &Plan) {
+        self.reconciler.change(&self.plan.diff(plan));
+        self.plan = plan.clone();
+    }
+
+    fn verify(&mut self) {
+        self.reconciler.verify();
+    }
+
+    /// Until there is nothing to do; how the kernel differed, if it was read.
+    fn settle(&mut self) -> Option<Drift<Key>> {
+        let mut drift = None;
+        for _ in 0..4 {
+            match self.reconciler.poll() {
+                Action::Idle => return drift,
+                Action::Read => drift = Some(self.reconciler.on_read(self.kernel.read().unwrap())),
+                Action::Commit(transaction) => {
+                    if let Err(error) = self.kernel.commit(&transaction) {
+                        panic!("{error:?} of {transaction:#?}");
+                    }
+                    self.reconciler.on_committed();
+                }
+            }
+        }
+        panic!("the kernel does not settle");
+    }
+}
+
+fn from_nothing(plan: &Plan) -> svc_core::PlanDelta {
+    let mut delta = Plan::empty(plan.family, plan.node.clone()).diff(plan);
+    delta.node = Some(plan.node.clone());
+    delta
+}
+
+/// Whether somebody else changed our table since it was asked last.
+fn heard_of_others(events: &mut Events, own: u32) -> bool {
+    let mut heard = false;
+    while let Some(event) = events.next_event().unwrap() {
+        let of_table = event.table.is_some_and(|table| table.as_str() == TABLE);
+        let change = !matches!(event.kind, EventKind::Generation { .. });
+        heard |= of_table && change && event.port != own;
+    }
+    heard
+}
+
+/// nft reads marks in host order.
+fn edit_for_this_machine(edit: &str) -> String {
+    let pool = format!("{:#010x}", 0x0200_0000u32.swap_bytes());
+    edit.replace("0x02000000", &pool)
+}
+
+fn assert_same(held: &Ruleset<Key, Value>, wanted: &Ruleset<Key, Value>) {
+    let keys: BTreeSet<&Key> = held.keys().chain(wanted.keys()).collect();
+    for key in keys {
+        assert_eq!(held.get(key), wanted.get(key), "{key:?}");
+    }
+}
+
+fn in_namespace(test: impl FnOnce() + Send + 'static) {
+    let test = thread::spawn(|| {
+        unshare(CloneFlags::CLONE_NEWNET).unwrap();
+        // Loads the kernel's module.
+        Socket::open().unwrap();
+        test();
+    });
+    if let Err(panic) = test.join() {
+        std::panic::resume_unwind(panic);
+    }
+}
+
+fn nft(args: &[&str]) -> String {
+    let output = Command::new("nft").args(args).output().unwrap();
+    let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.success(), "nft {args:?}: {stderr}");
+    String::from_utf8(output.stdout).unwrap()
+}

@@ -1,0 +1,113 @@
+//! `iptables-proxy`: a node's Services in iptables.
+
+use std::error::Error;
+use std::os::fd::BorrowedFd;
+use std::process::ExitCode;
+
+use backend_iptables::{Kernel, Marks, Options, Renderer, Variant};
+use svc_core::config::ProxyMode;
+use svc_core::{IpFamily, NodeConfig, Reconciler};
+
+use crate::node_proxy::{self, Backend, Families, ProxyArgs};
+use crate::proxy::Family;
+
+/// Serves the Services of a node through iptables
+#[derive(Clone, Debug, clap::Parser)]
+#[command(version, max_term_width = 100)]
+pub struct Args {
+    #[command(flatten)]
+    proxy: ProxyArgs,
+    /// Variant of iptables; without it, that which the host uses
+    #[arg(long, value_enum)]
+    variant: Option<VariantArg>,
+}
+
+/// A variant of iptables.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum VariantArg {
+    /// iptables-legacy
+    Legacy,
+    /// iptables-nft
+    Nft,
+}
+
+impl From<VariantArg> for Variant {
+    fn from(variant: VariantArg) -> Self {
+        match variant {
+            VariantArg::Legacy => Self::Legacy,
+            VariantArg::Nft => Self::Nft,
+        }
+    }
+}
+
+/// iptables as a backend of a proxy.
+#[derive(Debug)]
+pub struct Iptables {
+    variant: Option<Variant>,
+}
+
+/// Runs the command.
+///
+/// # Errors
+/// What went wrong, for one line on standard error.
+pub fn run(args: &Args) -> Result<ExitCode, Box<dyn Error>> {
+    node_proxy::run(&args.proxy, Iptables::new(args.variant))
+}
+
+impl Iptables {
+    /// The backend with a variant, or with that which the host uses.
+    pub fn new(variant: Option<VariantArg>) -> Self {
+        Self {
+            variant: variant.map(Into::into),
+        }
+    }
+}
+
+impl Backend for Iptables {
+    type Render = Renderer;
+    type Kernel = Kernel;
+
+    const MODE: ProxyMode = ProxyMode::Iptables;
+
+    fn open(&self, config: &NodeConfig) -> Result<Families<Self>, Box<dyn Error>> {
+        let marks = Marks::with_masquerade_bit(config.proxy.masquerade_bit)?;
+        let mut families = Vec::new();
+        for family in IpFamily::ALL {
+            let kernel = Kernel::open(Options {
+                variant: self.variant,
+                marks,
+                ..Options::new(family)
+            })?;
+            let renderer = Renderer::new(*kernel.config());
+            let reconciler = Reconciler::new(renderer, family);
+            families.push(Family { reconciler, kernel });
+        }
+        Ok(families)
+    }
+
+    fn clean_up(&self, family: &mut Family<Renderer, Kernel>) -> Result<(), Box<dyn Error>> {
+        Ok(family.kernel.cleanup()?)
+    }
+
+    fn follow(&mut self, _: &mut Families<Self>) -> Result<(), Box<dyn Error>> {
+        Ok(())
+    }
+
+    /// iptables tells nobody; canary chains are looked for after each period.
+    fn news(&self) -> Option<BorrowedFd<'_>> {
+        None
+    }
+
+    fn others_changed(&mut self, families: &mut Families<Self>) -> Result<bool, Box<dyn Error>> {
+        let mut changed = false;
+        for family in families {
+            changed |= family.kernel.flushed()?;
+        }
+        Ok(changed)
+    }
+
+    fn title(&self, family: &Family<Renderer, Kernel>) -> String {
+        let (variant, family) = (family.kernel.detected(), family.kernel.config().family);
+        format!("{} {family}", variant.variant)
+    }
+}

@@ -1,0 +1,721 @@
+//! Commands that show what the API server and the controllers would do, on a folder of manifests.
+#![allow(clippy::panic, clippy::unwrap_used)]
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use examples::cli::yaml;
+use examples::manifest::{self, Source};
+use expect_test::{Expect, expect};
+use serde_json::{Value, json};
+
+const MANIFESTS: &str = "\
+apiVersion: apps/v1
+kind: Deployment
+metadata: {name: web, namespace: demo, labels: {app: web, tier: \"1\"}}
+spec:
+  replicas: 2
+  selector: {matchLabels: {app: web}}
+  template:
+    metadata: {labels: {app: web}}
+    spec:
+      containers:
+      - name: c
+        image: nginx
+        ports: [{name: http, containerPort: 8080}, {containerPort: 53, protocol: UDP}, {containerPort: 53}]
+---
+apiVersion: v1
+kind: Service
+metadata:
+  name: web
+  namespace: demo
+  labels: {app: web, tier: front}
+  annotations: {example.com/note: \"80\"}
+spec:
+  type: LoadBalancer
+  clusterIP: 10.96.0.10
+  selector: {app: web}
+  sessionAffinity: ClientIP
+  externalTrafficPolicy: Local
+  healthCheckNodePort: 30099
+  ports:
+  - {name: http, port: 80, targetPort: http, nodePort: 30080}
+  - {name: dns, port: 53, protocol: UDP, nodePort: 30053}
+status: {loadBalancer: {ingress: [{ip: 203.0.113.7}]}}
+---
+apiVersion: v1
+kind: Service
+metadata: {name: none, namespace: demo}
+spec: {clusterIP: None, selector: {app: web}, ports: [{port: 80, targetPort: http}]}
+---
+apiVersion: v1
+kind: Service
+metadata: {name: away, namespace: demo}
+spec: {type: ExternalName, externalName: example.com}
+---
+apiVersion: v1
+kind: Node
+metadata: {name: n1, labels: {topology.kubernetes.io/zone: z1}}
+---
+apiVersion: v1
+kind: Node
+metadata: {name: n2}
+---
+apiVersion: v1
+kind: Pod
+metadata: {name: web-1, namespace: demo, labels: {app: web}}
+spec: {nodeName: n1, containers: [{name: c, ports: [{name: http, containerPort: 8080}]}]}
+status: {phase: Running, podIP: 10.64.1.1, podIPs: [{ip: 10.64.1.1}], conditions: [{type: Ready, status: \"True\"}]}
+---
+apiVersion: v1
+kind: Pod
+metadata: {name: web-2, namespace: demo, labels: {app: web}}
+spec: {nodeName: n2, containers: [{name: c, ports: [{name: http, containerPort: 8081}]}]}
+status: {phase: Running, podIP: 10.64.2.1, podIPs: [{ip: 10.64.2.1}], conditions: [{type: Ready, status: \"False\"}]}
+";
+
+#[test]
+fn validate_tells_every_error_and_warning() {
+    let bad = "apiVersion: v1
+kind: Service
+metadata: {name: Bad, namespace: demo}
+spec: {type: Other, sessionAffinity: Sticky, ports: [{port: 0}, {port: 80, protocol: ICMP}]}
+";
+    let folder = folder("validate", &[("a.yaml", MANIFESTS), ("bad.yaml", bad)]);
+    let output = svcctl(&["validate"], &folder);
+    assert_eq!(stderr(&output), "");
+    assert_eq!(output.status.code(), Some(1));
+    expect![[r#"
+        demo/Bad: 8 errors
+          error: metadata.name: invalid: "Bad": a DNS label: at most 63 lower-case letters, digits and hyphens, no hyphen at either end
+          error: spec.ports[0].name: required: a name, as there are several ports
+          error: spec.ports[0].port: invalid: 0: between 1 and 65535
+          error: spec.ports[0].targetPort: invalid: 0: between 1 and 65535
+          error: spec.ports[1].name: required: a name, as there are several ports
+          error: spec.ports[1].protocol: not supported: "ICMP": one of SCTP, TCP, UDP
+          error: spec.sessionAffinity: not supported: "Sticky": one of ClientIP, None
+          error: spec.type: not supported: "Other": one of ClusterIP, ExternalName, LoadBalancer, NodePort
+        demo/away: valid
+        demo/none: valid
+        demo/web: valid
+    "#]].assert_eq(&stdout(&output));
+    let output = svcctl(&["validate", "-o", "json"], &folder);
+    let list: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(list["services"][0]["service"], "demo/Bad");
+    assert_eq!(list["services"][0]["valid"], false);
+    assert_eq!(list["services"][1]["errors"], json!([]));
+}
+
+#[test]
+fn validate_of_good_services_ends_well() {
+    let output = svcctl(&["validate"], &folder("valid", &[("a.yaml", MANIFESTS)]));
+    assert!(output.status.success());
+    assert_eq!(
+        stdout(&output),
+        "demo/away: valid\ndemo/none: valid\ndemo/web: valid\n"
+    );
+}
+
+#[test]
+fn endpoints_prints_slices_that_read_back() {
+    let folder = folder("endpoints", &[("a.yaml", MANIFESTS)]);
+    let output = check(
+        &["endpoints", "demo/web"],
+        &folder,
+        expect![[r#"
+        addressType: IPv4
+        apiVersion: discovery.k8s.io/v1
+        endpoints:
+        - addresses:
+          - 10.64.1.1
+          conditions:
+            ready: true
+            serving: true
+            terminating: false
+          nodeName: n1
+          targetRef:
+            kind: Pod
+            name: web-1
+            namespace: demo
+          zone: z1
+        kind: EndpointSlice
+        metadata:
+          labels:
+            app: web
+            endpointslice.kubernetes.io/managed-by: endpointslice-controller.k8s.io
+            kubernetes.io/service-name: web
+            tier: front
+          name: web-ipv4-00000
+          namespace: demo
+        ports:
+        - name: http
+          port: 8080
+          protocol: TCP
+        - name: dns
+          port: 53
+          protocol: UDP
+        ---
+        addressType: IPv4
+        apiVersion: discovery.k8s.io/v1
+        endpoints:
+        - addresses:
+          - 10.64.2.1
+          conditions:
+            ready: false
+            serving: false
+            terminating: false
+          nodeName: n2
+          targetRef:
+            kind: Pod
+            name: web-2
+            namespace: demo
+        kind: EndpointSlice
+        metadata:
+          labels:
+            app: web
+            endpointslice.kubernetes.io/managed-by: endpointslice-controller.k8s.io
+            kubernetes.io/service-name: web
+            tier: front
+          name: web-ipv4-00001
+          namespace: demo
+        ports:
+        - name: http
+          port: 8081
+          protocol: TCP
+        - name: dns
+          port: 53
+          protocol: UDP
+    "#]],
+    );
+    let text = stdout(&output);
+    let mut input = text.as_bytes();
+    let read = manifest::read_with_stdin(&[Source::Stdin], &mut input);
+    assert_eq!((read.problems, read.diagnostics), (vec![], vec![]));
+    assert_eq!(read.endpoint_slices.len(), 2);
+    let output = svcctl(&["endpoints", "-o", "json"], &folder);
+    let list: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(list["kind"], "List");
+    assert_eq!(list["items"].as_array().map(Vec::len), Some(4));
+}
+
+#[test]
+fn endpoints_mirrors_what_was_made_by_hand() {
+    let text = "apiVersion: v1
+kind: Service
+metadata: {name: db}
+spec: {ports: [{port: 5432}]}
+---
+apiVersion: v1
+kind: Endpoints
+metadata: {name: db}
+subsets: [{addresses: [{ip: 192.0.2.5}], ports: [{port: 5432}]}]
+";
+    let output = svcctl(
+        &["endpoints", "-o", "json"],
+        &folder("mirror", &[("a.yaml", text)]),
+    );
+    let list: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(
+        list["items"][0]["endpoints"][0]["addresses"],
+        json!(["192.0.2.5"])
+    );
+    assert_eq!(list["items"][0]["ports"][0]["port"], 5432);
+}
+
+#[test]
+fn describe_prints_what_a_service_is() {
+    let folder = folder("describe", &[("a.yaml", MANIFESTS)]);
+    check(
+        &["describe", "service", "demo/web"],
+        &folder,
+        expect![[r#"
+        Name:                     web
+        Namespace:                demo
+        Labels:                   app=web
+                                  tier=front
+        Annotations:              example.com/note: 80
+        Selector:                 app=web
+        Type:                     LoadBalancer
+        IP Family Policy:         SingleStack
+        IP Families:              IPv4
+        IP:                       10.96.0.10
+        IPs:                      10.96.0.10
+        LoadBalancer Ingress:     203.0.113.7 (VIP)
+        Port:                     http  80/TCP
+        TargetPort:               http/TCP
+        NodePort:                 http  30080/TCP
+        Endpoints:                10.64.1.1:8080
+        Port:                     dns  53/UDP
+        TargetPort:               53/UDP
+        NodePort:                 dns  30053/UDP
+        Endpoints:                10.64.1.1:53
+        Session Affinity:         ClientIP
+        Affinity Timeout:         10800 s
+        External Traffic Policy:  Local
+        Internal Traffic Policy:  Cluster
+        HealthCheck NodePort:     30099
+        Events:                   <none>
+    "#]],
+    );
+}
+
+#[test]
+fn describe_shows_diagnostics_as_events() {
+    let pod = "apiVersion: v1
+kind: Pod
+metadata: {name: web-3, namespace: demo, labels: {app: web}}
+spec: {nodeName: n3}
+status: {phase: Running, podIP: 10.64.3.1}
+";
+    let folder = folder("events", &[("a.yaml", MANIFESTS), ("pod.yaml", pod)]);
+    let output = svcctl(&["describe", "svc", "web", "-n", "demo"], &folder);
+    let text = stdout(&output);
+    let events = text.find("Events:").map_or("", |at| &text[at..]);
+    expect![[r#"
+        Events:
+          Type      Reason    Message
+          ----      ------    -------
+          Warning   Invalid   Pod demo/web-3: spec.nodeName: no endpoint of Service demo/web until Node "n3" exists
+    "#]].assert_eq(events);
+}
+
+#[test]
+fn get_prints_tables() {
+    let folder = folder("get", &[("a.yaml", MANIFESTS)]);
+    check(
+        &["get", "pods", "-o", "wide"],
+        &folder,
+        expect![[r#"
+        NAMESPACE   NAME    READY   STATUS    IP          NODE
+        demo        web-1   True    Running   10.64.1.1   n1
+        demo        web-2   False   Running   10.64.2.1   n2
+    "#]],
+    );
+    check(
+        &["get", "pods", "-n", "demo"],
+        &folder,
+        expect![[r#"
+        NAME    READY   STATUS
+        web-1   True    Running
+        web-2   False   Running
+    "#]],
+    );
+    check(
+        &["get", "services", "-o", "wide"],
+        &folder,
+        expect![[r#"
+        NAMESPACE   NAME   TYPE           CLUSTER-IP   EXTERNAL-IP   PORT(S)                     SELECTOR
+        demo        away   ExternalName   <none>       example.com   <none>                      <none>
+        demo        none   ClusterIP      None         <none>        80/TCP                      app=web
+        demo        web    LoadBalancer   10.96.0.10   203.0.113.7   80:30080/TCP,53:30053/UDP   app=web
+    "#]],
+    );
+    check(
+        &["get", "endpointslices"],
+        &folder,
+        expect![[r#"
+        NAMESPACE   NAME              ADDRESSTYPE   PORTS     ENDPOINTS
+        demo        none-ipv4-00000   IPv4          8080      10.64.1.1
+        demo        none-ipv4-00001   IPv4          8081      10.64.2.1
+        demo        web-ipv4-00000    IPv4          8080,53   10.64.1.1
+        demo        web-ipv4-00001    IPv4          8081,53   10.64.2.1
+    "#]],
+    );
+    check(
+        &["get", "endpointslices", "-o", "wide"],
+        &folder,
+        expect![[r#"
+            NAMESPACE   NAME              ADDRESSTYPE   PORTS     ENDPOINTS   SERVICE   NODES
+            demo        none-ipv4-00000   IPv4          8080      10.64.1.1   none      n1
+            demo        none-ipv4-00001   IPv4          8081      10.64.2.1   none      n2
+            demo        web-ipv4-00000    IPv4          8080,53   10.64.1.1   web       n1
+            demo        web-ipv4-00001    IPv4          8081,53   10.64.2.1   web       n2
+        "#]],
+    );
+}
+
+/// The expected texts are those of kubectl 1.32 for the same files and flags.
+#[test]
+fn expose_prints_what_kubectl_prints() {
+    let folder = folder("expose", &[("a.yaml", MANIFESTS)]);
+    let every = ["expose", "deploy/web", "-n", "demo"];
+    check(
+        &every,
+        &folder,
+        expect![[r#"
+        apiVersion: v1
+        kind: Service
+        metadata:
+          creationTimestamp: null
+          labels:
+            app: web
+            tier: "1"
+          name: web
+          namespace: demo
+        spec:
+          ports:
+          - name: port-1
+            port: 8080
+            protocol: TCP
+            targetPort: 8080
+          - name: port-2-udp
+            port: 53
+            protocol: UDP
+            targetPort: 53
+          - name: port-2-tcp
+            port: 53
+            protocol: TCP
+            targetPort: 53
+          selector:
+            app: web
+        status:
+          loadBalancer: {}
+    "#]],
+    );
+    let flags = [
+        "expose",
+        "deploy/web",
+        "-n",
+        "demo",
+        "--port=80",
+        "--type=LoadBalancer",
+        "--load-balancer-ip=1.2.3.4",
+        "--external-ip=5.6.7.8",
+        "--session-affinity=ClientIP",
+        "--cluster-ip=10.96.0.9",
+        "--name=x",
+        "-l",
+        "a=b,c=1",
+        "--selector=q=true",
+        "--protocol=UDP",
+        "--target-port=http",
+    ];
+    check(
+        &flags,
+        &folder,
+        expect![[r#"
+        apiVersion: v1
+        kind: Service
+        metadata:
+          creationTimestamp: null
+          labels:
+            a: b
+            c: "1"
+          name: x
+          namespace: demo
+        spec:
+          clusterIP: 10.96.0.9
+          externalIPs:
+          - 5.6.7.8
+          loadBalancerIP: 1.2.3.4
+          ports:
+          - port: 80
+            protocol: UDP
+            targetPort: http
+          selector:
+            q: "true"
+          sessionAffinity: ClientIP
+          type: LoadBalancer
+        status:
+          loadBalancer: {}
+    "#]],
+    );
+    let service = ["expose", "svc/web", "-n", "demo", "--name=web2"];
+    check(
+        &service,
+        &folder,
+        expect![[r#"
+        apiVersion: v1
+        kind: Service
+        metadata:
+          creationTimestamp: null
+          labels:
+            app: web
+            tier: front
+          name: web2
+          namespace: demo
+        spec:
+          ports:
+          - name: port-1
+            port: 80
+            protocol: TCP
+            targetPort: 80
+          - name: port-2
+            port: 53
+            protocol: UDP
+            targetPort: 53
+          selector:
+            app: web
+        status:
+          loadBalancer: {}
+    "#]],
+    );
+    let pod = ["expose", "po/web-1", "-n", "demo"];
+    check(
+        &pod,
+        &folder,
+        expect![[r#"
+        apiVersion: v1
+        kind: Service
+        metadata:
+          creationTimestamp: null
+          labels:
+            app: web
+          name: web-1
+          namespace: demo
+        spec:
+          ports:
+          - port: 8080
+            protocol: TCP
+            targetPort: 8080
+          selector:
+            app: web
+        status:
+          loadBalancer: {}
+    "#]],
+    );
+}
+
+#[test]
+fn expose_takes_the_kinds_that_kubectl_refuses() {
+    for (kind, short) in [
+        ("DaemonSet", "ds"),
+        ("StatefulSet", "sts"),
+        ("ReplicaSet", "rs"),
+    ] {
+        let text = MANIFESTS.replace("kind: Deployment", &format!("kind: {kind}"));
+        let folder = folder(short, &[("a.yaml", &text)]);
+        let output = svcctl(&["expose", &format!("{short}/web"), "--port=80"], &folder);
+        assert!(output.status.success(), "{}", stderr(&output));
+        let text = stdout(&output);
+        let service: Value = serde_saphyr::from_str(&text).unwrap();
+        assert_eq!(service["spec"]["selector"], json!({ "app": "web" }));
+        assert_eq!(service["metadata"]["namespace"], "demo");
+    }
+}
+
+#[test]
+fn what_does_not_exist_is_named_in_one_line() {
+    let folder = folder("unknown", &[("a.yaml", MANIFESTS)]);
+    for (arguments, name) in [
+        (
+            &["expose", "deploy/nope", "--port=80"][..],
+            "Deployment nope",
+        ),
+        (
+            &["expose", "deploy/web", "-n", "other"],
+            "Deployment other/web",
+        ),
+        (&["describe", "svc", "demo/nope"], "Service demo/nope"),
+        (&["endpoints", "demo/nope"], "Service demo/nope"),
+    ] {
+        let output = svcctl(arguments, &folder);
+        assert_eq!(output.status.code(), Some(1), "{arguments:?}");
+        let expected = format!("error: there is no {name} in the manifests\n");
+        assert_eq!(stderr(&output), expected);
+        assert_eq!(stdout(&output), "");
+    }
+}
+
+#[test]
+fn expose_says_what_is_missing_or_refused() {
+    let pod = "apiVersion: v1\nkind: Pod\nmetadata: {name: bare}\nspec: {}\n";
+    let folder = folder("refused", &[("a.yaml", MANIFESTS), ("pod.yaml", pod)]);
+    for (arguments, word) in [
+        (&["expose", "po/bare", "--port=80"][..], "--selector"),
+        (&["expose", "po/bare", "--selector=a=b"], "--port"),
+        (
+            &["expose", "deploy/web", "--port=80", "--type=Other"],
+            "spec.type",
+        ),
+        (
+            &["expose", "deploy/web", "--port=80", "--cluster-ip=1.2.3"],
+            "spec.clusterIP",
+        ),
+    ] {
+        let output = svcctl(arguments, &folder);
+        assert_eq!(output.status.code(), Some(1), "{arguments:?}");
+        assert!(stderr(&output).contains(word), "{}", stderr(&output));
+    }
+}
+
+#[test]
+fn files_that_cannot_be_read_are_one_line_and_fail() {
+    let folder = folder(
+        "broken",
+        &[("a.yaml", MANIFESTS), ("b.yaml", "kind: [Service\n  nope")],
+    );
+    for arguments in [
+        &["validate"][..],
+        &["endpoints"],
+        &["describe", "svc", "demo/web"],
+        &["get", "pods"],
+        &["expose", "deploy/web", "--port=80"],
+    ] {
+        let output = svcctl(arguments, &folder);
+        assert_eq!(output.status.code(), Some(1), "{arguments:?}");
+        assert_eq!(stderr(&output).lines().count(), 1, "{}", stderr(&output));
+        assert!(stderr(&output).contains("b.yaml:"), "{}", stderr(&output));
+        assert!(!stdout(&output).is_empty(), "{arguments:?}: the rest works");
+    }
+}
+
+fn round_trip(value: &Value) {
+    let text = yaml::document(value);
+    let read: Value = serde_saphyr::from_str(&text).unwrap_or_else(|e| panic!("{e}\n{text}"));
+    assert_eq!(&read, value, "{text}");
+}
+
+#[test]
+fn strings_stay_strings() {
+    let odd = [
+        "",
+        " ",
+        "80",
+        "8_0",
+        "0x1f",
+        "0o7",
+        "1e3",
+        ".5",
+        "-1",
+        "+1",
+        "1.5",
+        "12:30:00",
+        "2026-01-02",
+        "true",
+        "No",
+        "y",
+        "~",
+        "null",
+        "NULL",
+        ".inf",
+        ".NaN",
+        "-",
+        "- a",
+        "?",
+        "a: b",
+        "a:",
+        "a #b",
+        "#",
+        "*",
+        "&a",
+        "!t",
+        "%d",
+        "@a",
+        "`a",
+        "{}",
+        "[]",
+        "a,b",
+        "|",
+        ">",
+        "'",
+        "\"",
+        "\\",
+        "a'b",
+        "\t",
+        "a\tb",
+        "\r",
+        "a\rb",
+        "\u{7f}",
+        "\u{85}",
+        "\u{2028}",
+        "\u{feff}",
+        "\u{fffe}",
+        "é",
+        "日本",
+        "🦀",
+        "---",
+        "...",
+        "--- a",
+        "=",
+        "<<",
+        "fd00::1",
+        "fd00::",
+        "::",
+        "2001:db8::1",
+        "10.96.0.1",
+        "10.96.0.0/12",
+        "1.2.3",
+        "a\nb",
+        "a\nb\n",
+        "a\n\nb\n",
+        "a\n\n",
+        "\na",
+        " a\nb",
+        "a\n b\n",
+        "a \nb",
+        "\n",
+        "a\r\nb",
+        "a\n---\nb\n",
+        "a\n# b\n",
+        "a b",
+        " a",
+        "a ",
+        "app.kubernetes.io/name",
+        "a\u{0}b",
+    ];
+    for text in odd {
+        round_trip(&json!(text));
+        round_trip(&json!({ "key": text }));
+        round_trip(&json!([text, [text], { "a": { "b": text } }]));
+        round_trip(&json!({ text: { text: [] } }));
+    }
+}
+
+#[test]
+fn shapes_stay_shapes() {
+    round_trip(&json!({}));
+    round_trip(&json!([]));
+    round_trip(&json!(null));
+    round_trip(&json!({"a": {}, "b": [], "c": null, "d": [[], {}, [[1, 2], [3]]], "e": -1}));
+    round_trip(&json!({"a": [{"b": 1, "c": [{"d": true}, {"e": 1.5}]}, {"f": {"g": []}}]}));
+}
+
+#[test]
+fn blocks_look_as_kubernetes_tools_print_them() {
+    let value = json!({
+        "spec": {"ports": [{"port": 80, "name": "http"}], "none": {}},
+        "data": {"a": "one\n  two\n", "count": "80"},
+        "apiVersion": "v1",
+    });
+    let expected = "apiVersion: v1\ndata:\n  a: |\n    one\n      two\n  count: \"80\"\nspec:\n  \
+                    none: {}\n  ports:\n  - name: http\n    port: 80\n";
+    assert_eq!(yaml::document(&value), expected);
+}
+
+fn check(arguments: &[&str], folder: &Path, expected: Expect) -> Output {
+    let output = svcctl(arguments, folder);
+    assert_eq!(stderr(&output), "", "{arguments:?}");
+    assert!(output.status.success(), "{arguments:?}");
+    expected.assert_eq(&stdout(&output));
+    output
+}
+
+fn svcctl(arguments: &[&str], manifests: &Path) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_svcctl"))
+        .args(arguments)
+        .arg("--manifests")
+        .arg(manifests)
+        .output()
+        .unwrap()
+}
+
+fn stdout(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+fn stderr(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+fn folder(name: &str, files: &[(&str, &str)]) -> PathBuf {
+    let root = Path::new(env!("CARGO_TARGET_TMPDIR"));
+    let folder = root.join("api_cli").join(name);
+    let _ = fs::remove_dir_all(&folder);
+    fs::create_dir_all(&folder).unwrap();
+    for (file, text) in files {
+        fs::write(folder.join(file), text).unwrap();
+    }
+    folder
+}
