@@ -53,12 +53,14 @@ impl Live {
         let mut generic =
             Netlink::open(SockProtocol::NetlinkGeneric).map_err(open("generic netlink"))?;
         let kind = ipvs_family(&mut generic)?;
-        let nftables = Socket::open().map_err(|errno| match errno {
-            Errno::EPROTONOSUPPORT => Error::Missing {
-                what: "nf_tables",
-                module: "nf_tables",
-            },
-            errno => open("nf_tables")(errno),
+        let nftables = Socket::open().map_err(|errno| {
+            if errno == Errno::EPROTONOSUPPORT {
+                return Error::Missing {
+                    what: "nf_tables",
+                    module: "nf_tables",
+                };
+            }
+            open("nf_tables")(errno)
         })?;
         Ok(Self {
             nftables,

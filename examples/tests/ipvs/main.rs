@@ -31,13 +31,8 @@ use svc_core::{IpFamily, Reconciler};
 
 fn main() -> ExitCode {
     let trial = |name, run| Trial { name, run };
-    // An emulated processor is slow.
-    let defaults = [
-        ("PACKETS_CONNECTS", "2000"),
-        ("PACKETS_CHANGES", "20"),
-        ("VM_TIMEOUT", "3600"),
-    ];
-    vm::run_inside(&defaults, || {
+    // All trials take some minutes where the processor is emulated.
+    vm::run_inside(&[("VM_TIMEOUT", "3600")], || {
         run_trials(&[
             trial(
                 "ipvs_missing_modules_are_named",
@@ -100,6 +95,8 @@ const FORGETFUL: UnderTest = UnderTest {
         }
         Ok(Box::new(ipvs))
     },
+    // An emulated processor is slow.
+    shorter: 10,
 };
 
 type Ipvs = Reconciled<Renderer, Kernel>;
