@@ -121,6 +121,43 @@ pub(crate) fn draining() {
     }
 }
 
+/// The connections of the last endpoint outlive it, too; new ones are refused. So it is under a
+/// Local policy, where pods have destinations of their own.
+pub(crate) fn draining_the_last() {
+    let mut stage = stage();
+    let local = WEB.replace(
+        "  clusterIPs",
+        "  type: LoadBalancer\n  externalTrafficPolicy: Local\n  clusterIPs",
+    );
+    let local = format!(
+        "{}status: {{loadBalancer: {{ingress: [{{ip: 192.0.2.31, ipMode: VIP}}]}}}}\n",
+        local.trim_start()
+    );
+    stage.apply(&local, &[slice("web", &[("10.64.1.1", "n1")])]);
+    let to = at("192.0.2.31", 80);
+    let mut sessions: Vec<Session> = ["10.64.1.200", "203.0.113.7"]
+        .map(|client| {
+            let namespace = stage.namespace(client);
+            Session::open(namespace, Some(ip(client)), to, Transport::Tcp, PATIENCE).unwrap()
+        })
+        .into();
+    for slices in [
+        // Only a remote endpoint, then none.
+        vec![slice("web", &[("10.64.2.1", "n2")])],
+        Vec::new(),
+    ] {
+        stage.apply(&local, &slices);
+        for session in &mut sessions {
+            let answer = session.ask(PATIENCE).unwrap();
+            assert_eq!(answer.pod(), Some("10.64.1.1:8080"), "{answer}");
+        }
+    }
+    for client in ["10.64.1.200", "203.0.113.7"] {
+        let outcome = stage.attempt(client, to, Transport::Tcp);
+        assert!(outcome.pod().is_none(), "{outcome}");
+    }
+}
+
 /// Lets time pass.
 fn advance(stage: &mut Stage, seconds: u64) {
     stage.now += Duration::from_secs(seconds);

@@ -55,6 +55,7 @@ fn main() -> ExitCode {
             ),
             trial("ipvs_persistence", connections::persistence),
             trial("ipvs_draining", connections::draining),
+            trial("ipvs_draining_the_last", connections::draining_the_last),
             trial("ipvs_sctp", connections::sctp),
             trial("ipvs_figures", objects::figures),
             trial("ipvs_hairpin", || frontends::hairpin(&IPVS)),
