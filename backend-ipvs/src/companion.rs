@@ -22,7 +22,7 @@ use std::net::IpAddr;
 use backend_nftables::rule::{
     Bytes, Chain, ChainName, Comment, Data, Rule, Set, SetName, Table, Verdict,
 };
-use svc_core::{Protocol, Ruleset};
+use svc_core::Protocol;
 
 pub(crate) use change::write;
 pub(crate) use expr::frontend_key;
@@ -51,8 +51,8 @@ pub enum Key {
 pub enum SetId {
     /// Addresses on our link.
     Addresses,
-    /// Front end to whether it has a virtual server of ours, with a comment that names its service
-    /// port.
+    /// Front ends, each with a comment that names its service port. Each has a virtual server of
+    /// ours.
     Frontends,
     /// Front end to the chain that masquerades its packets.
     Masquerade,
@@ -173,34 +173,6 @@ impl ElementValue {
             Some(Data::Value(_)) | None => None,
         }
     }
-}
-
-/// Whether a front end has a virtual server of ours.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Served {
-    Yes,
-    No,
-}
-
-/// An element of `frontends`.
-pub(crate) fn frontend(served: Served, comment: &str) -> ElementValue {
-    let number = match served {
-        Served::Yes => 1,
-        Served::No => 0,
-    };
-    ElementValue::data(Bytes::host_u32(number)).with_comment(comment)
-}
-
-/// Whether the table says that a front end has a virtual server of ours.
-pub(crate) fn has_server(table: &Ruleset<Key, Value>, frontend: Bytes) -> bool {
-    let found = table.get(&Key::Element(SetId::Frontends, frontend));
-    found.is_some_and(says_served)
-}
-
-/// Whether an element of `frontends` says so.
-pub(crate) fn says_served(value: &Value) -> bool {
-    let yes = Data::Value(Bytes::host_u32(1));
-    matches!(value, Value::Element(element) if element.data.as_ref() == Some(&yes))
 }
 
 /// The front end that a key names: address, protocol, port.

@@ -170,7 +170,7 @@ impl<S: System> Kernel<S> {
         }
         let key = companion::frontend_key(at.ip(), protocol, at.port());
         self.own.contains(&id)
-            || companion::has_server(table, key)
+            || table.contains_key(&companion::Key::Element(SetId::Frontends, key))
             || table.is_empty() && held.contains_key(&Key::Address(at.ip()))
     }
 

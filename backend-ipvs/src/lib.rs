@@ -16,6 +16,7 @@ mod render;
 mod scheduler;
 pub mod setting;
 mod system;
+mod text;
 mod work;
 
 pub use drain::DrainPolicy;
@@ -28,3 +29,4 @@ pub use render::{Renderer, Settings};
 pub use scheduler::{Scheduler, UnknownScheduler};
 pub use setting::{Setting, StrictArp};
 pub use system::{Counted, Held, HeldId, LinkState, Presence, Request, System, TableEdit};
+pub use text::ipvsadm;

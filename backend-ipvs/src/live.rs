@@ -53,8 +53,17 @@ impl Live {
         let mut generic =
             Netlink::open(SockProtocol::NetlinkGeneric).map_err(open("generic netlink"))?;
         let kind = ipvs_family(&mut generic)?;
+        let nftables = Socket::open().map_err(|errno| {
+            if errno == Errno::EPROTONOSUPPORT {
+                return Error::Missing {
+                    what: "nf_tables",
+                    module: "nf_tables",
+                };
+            }
+            open("nf_tables")(errno)
+        })?;
         Ok(Self {
-            nftables: Socket::open().map_err(open("nf_tables"))?,
+            nftables,
             batch: Batch::new(table.clone()),
             table,
             codec: Codec { kind, family },

@@ -4,11 +4,11 @@ use std::net::{IpAddr, SocketAddr};
 
 use backend_nftables::rule::{Bytes, Data, TableName, Verdict};
 use svc_core::{
-    Fragment, Frontend, FrontendAddress, IpFamily, IpNet, NodePlan, RefusedAt, Render, Route,
-    Ruleset, Scope, ServicePortName, ServicePortPlan, SourceRanges,
+    Fragment, Frontend, FrontendAddress, FrontendKind, Hairpin, IpFamily, IpNet, NodePlan,
+    RefusedAt, Render, Route, Ruleset, Scope, ServicePortName, ServicePortPlan, SourceRanges,
 };
 
-use crate::companion::{self, ElementValue, Served, SetId};
+use crate::companion::{self, ElementValue, SetId};
 use crate::drain::DrainPolicy;
 use crate::key::{Destination, Key, Persistence, Server, ServerId, Value};
 use crate::marks::{Marked, Marks};
@@ -187,10 +187,20 @@ fn leads(plan: &ServicePortPlan, frontend: &Frontend) -> [Lead; 2] {
     })
 }
 
-/// The list of pods and the node, if clients from outside have another.
-fn split(inner: Lead, outer: Lead) -> Option<Scope> {
+/// The list of pods and the node, if clients from outside have another or none by their policy.
+///
+/// Whether a policy has endpoints just now does not count, as far as the plan tells the policy: the
+/// virtual servers stay, and with them the connections to destinations that are being drained.
+fn insiders(plan: &ServicePortPlan, frontend: &Frontend) -> Option<Scope> {
+    let [inner, outer] = leads(plan, frontend);
     match (inner, outer) {
-        (Lead::Forward(inner), Lead::Forward(outer)) if inner != outer => Some(inner),
+        (Lead::Forward(inner), Lead::Forward(outer)) => (inner != outer).then_some(inner),
+        (Lead::Forward(Scope::Cluster), Lead::Drop) => Some(Scope::Cluster),
+        (Lead::Reject, Lead::Reject) => {
+            let local = plan.hairpin == Hairpin::AllEndpoints;
+            let external = frontend.kind != FrontendKind::ClusterIp;
+            (local && external).then_some(Scope::Cluster)
+        }
         (Lead::Forward(_) | Lead::Reject | Lead::Drop, _) => None,
     }
 }
@@ -244,10 +254,8 @@ impl Port<'_> {
     /// The keys of front ends where pods and the node have destinations of their own; all of them
     /// share these.
     fn split_frontends(&self) -> Vec<Bytes> {
-        let frontends = self.plan.frontends.iter().filter(|frontend| {
-            let [inner, outer] = leads(self.plan, frontend);
-            split(inner, outer).is_some()
-        });
+        let frontends = self.plan.frontends.iter();
+        let frontends = frontends.filter(|frontend| insiders(self.plan, frontend).is_some());
         let mut keys = Vec::new();
         for frontend in frontends {
             let key = |ip| companion::frontend_key(ip, self.name.protocol, frontend.at.port());
@@ -296,11 +304,10 @@ impl Port<'_> {
         let (protocol, port) = (self.name.protocol, frontend.at.port());
         let key = companion::frontend_key(ip, protocol, port);
         let mut push = |set, value| objects.push(element(set, key.clone(), value));
-        let served = match outer.scope().or(inner.scope()) {
-            Some(_) => Served::Yes,
-            None => Served::No,
-        };
-        push(SetId::Frontends, companion::frontend(served, comment));
+        push(
+            SetId::Frontends,
+            ElementValue::default().with_comment(comment),
+        );
         for (set, lead) in [(SetId::Inside, inner), (SetId::Outside, outer)] {
             if let Some(refusal) = lead.refusal() {
                 push(set, ElementValue::data(refusal));
@@ -316,44 +323,45 @@ impl Port<'_> {
                 objects.push(element(SetId::Sources, key, value));
             }
         }
-        self.servers(
-            SocketAddr::new(ip, port),
-            &key,
-            [inner, outer],
-            comment,
-            objects,
-        );
+        let at = SocketAddr::new(ip, port);
+        self.servers(frontend, at, [inner, outer], comment, objects);
     }
 
     /// The virtual servers of one address: that of clients from outside goes by the address, that
-    /// of pods and the node too unless their destinations are others.
+    /// of pods and the node too unless their destinations are others. One without destinations
+    /// stays for those that are being drained (B-302).
     fn servers(
         &self,
+        frontend: &Frontend,
         at: SocketAddr,
-        key: &Bytes,
         [inner, outer]: [Lead; 2],
         comment: &str,
         objects: &mut Fragment<Key, Value>,
     ) {
         let protocol = self.name.protocol;
-        if let Some(scope) = outer.scope().or(inner.scope()) {
-            let mut server = Server::new(self.scheduler);
-            server.persistence = self
-                .plan
-                .affinity
-                .map(|affinity| Persistence::of_clients(affinity.timeout_seconds, self.family));
-            self.server(ServerId::At(protocol, at), server, scope, objects);
-        }
-        if let (Some(scope), Some(mark)) = (split(inner, outer), self.mark) {
+        let insiders = insiders(self.plan, frontend);
+        let list = match insiders {
+            Some(_) => outer.scope(),
+            None => outer.scope().or(inner.scope()),
+        };
+        let mut server = Server::new(self.scheduler);
+        server.persistence = self
+            .plan
+            .affinity
+            .map(|affinity| Persistence::of_clients(affinity.timeout_seconds, self.family));
+        self.server(ServerId::At(protocol, at), server, list, objects);
+        if let (Some(_), Some(mark)) = (insiders, self.mark) {
+            let key = companion::frontend_key(at.ip(), protocol, at.port());
             let value = ElementValue::data(Bytes::host_u32(mark)).with_comment(comment);
-            objects.push(element(SetId::Marks, key.clone(), value));
+            objects.push(element(SetId::Marks, key, value));
             // A marked virtual server with persistence would not change the port.
             let mut server = Server::new(self.scheduler);
             if self.plan.affinity.is_some() {
                 server.scheduler = Scheduler::Maglev.name().into();
                 server.flags = 0;
             }
-            self.server(ServerId::Marked(protocol, mark), server, scope, objects);
+            let id = ServerId::Marked(protocol, mark);
+            self.server(id, server, inner.scope(), objects);
         }
     }
 
@@ -361,12 +369,12 @@ impl Port<'_> {
         &self,
         id: ServerId,
         server: Server,
-        scope: Scope,
+        list: Option<Scope>,
         objects: &mut Fragment<Key, Value>,
     ) {
         objects.push((Key::Server(id), Value::Server(server)));
-        let endpoints = self.plan.endpoints(scope).iter();
-        objects.extend(endpoints.map(|endpoint| {
+        let endpoints = list.map_or(&[][..], |scope| self.plan.endpoints(scope));
+        objects.extend(endpoints.iter().map(|endpoint| {
             let key = Key::Destination(id, endpoint.socket());
             (key, Value::Destination(Destination::SERVING))
         }));

@@ -132,21 +132,7 @@ fn table_value(value: Option<&Value>) -> Option<companion::Value> {
 
 /// Whether an edit waits until destinations are there, or virtual servers are gone.
 fn is_late(edit: &TableEdit) -> bool {
-    let (before, after) = match (&edit.before, &edit.after) {
-        (_, None) => return true,
-        (before, Some(after)) => (before, after),
-    };
-    match &edit.key {
-        // A mark leads to a virtual server of its own.
-        companion::Key::Element(SetId::Marks, _) => true,
-        // Until then it is ours.
-        companion::Key::Element(SetId::Frontends, _) => {
-            before.as_ref().is_some_and(companion::says_served) && !companion::says_served(after)
-        }
-        companion::Key::Table
-        | companion::Key::Set(_)
-        | companion::Key::Chain(_)
-        | companion::Key::Element(..)
-        | companion::Key::BaseChain(_) => false,
-    }
+    // A mark leads to a virtual server of its own.
+    let mark = matches!(edit.key, companion::Key::Element(SetId::Marks, _));
+    mark || edit.after.is_none()
 }

@@ -198,12 +198,6 @@ pub(super) fn known(set: &SetId) -> Expr {
     lookup(set, Found::Continue)
 }
 
-/// Goes on if the key in the lowest registers is in a map: before Linux 6.18 a map needs a register
-/// for what it has, also where nobody asks.
-pub(super) fn known_in_map(map: &SetId) -> Expr {
-    lookup(map, Found::Load(Register::R0))
-}
-
 /// Takes the verdict of a map for the key in the lowest registers.
 pub(super) fn verdict_of(map: &SetId) -> Expr {
     lookup(map, Found::Verdict)

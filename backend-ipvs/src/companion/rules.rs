@@ -13,7 +13,7 @@ use svc_core::{
 
 use super::expr::{
     Exprs, frontend_key, goto, interface, is_established, is_protocol, join, jump, known,
-    known_in_map, mark_from, masquerade, octets, verdict, verdict_of,
+    mark_from, masquerade, octets, verdict, verdict_of,
 };
 use super::{ChainBody, ElementValue, Key, SetId, Value, schema};
 
@@ -137,7 +137,7 @@ fn checks(exprs: Exprs, refusals: &SetId) -> [Vec<Expr>; 4] {
 /// the host's own servers there.
 fn known_ports(exprs: Exprs, node: &NodePlan) -> ChainBody {
     let mut frontend = exprs.frontend();
-    frontend.extend([known_in_map(&SetId::Frontends), verdict(Verdict::Accept)]);
+    frontend.extend([known(&SetId::Frontends), verdict(Verdict::Accept)]);
     let mut rules = vec![frontend];
     if let Some(end) = unserved(node.unknown_port) {
         for protocol in Protocol::ALL {

@@ -17,14 +17,14 @@ pub(super) fn set(id: &SetId, family: IpFamily) -> Option<Set> {
     let frontend = of(&[address, InetProto, InetService]);
     let set = match id {
         SetId::Addresses => Set::new(name, of(&[address])),
-        SetId::Firewalled => Set::new(name, frontend),
+        SetId::Frontends | SetId::Firewalled => Set::new(name, frontend),
         SetId::Masquerade | SetId::Outside | SetId::Inside => Set::verdict_map(name, frontend),
         SetId::Hairpin => Set::new(name, of(&[address, address, InetProto, InetService])),
         SetId::Sources => {
             let key = of(&[address, InetProto, InetService, address]);
             Set::new(name, key).with_flags(SetFlags::INTERVAL | SetFlags::CONCAT)
         }
-        SetId::Frontends | SetId::Marks => Set::map(name, frontend, of(&[Mark])),
+        SetId::Marks => Set::map(name, frontend, of(&[Mark])),
         SetId::Saved => Set::map(name, of(&[Mark]), of(&[Mark])),
         SetId::Foreign(_) => return None,
     };
@@ -34,7 +34,7 @@ pub(super) fn set(id: &SetId, family: IpFamily) -> Option<Set> {
 fn comment(id: &SetId) -> &'static str {
     match id {
         SetId::Addresses => "addresses on our link",
-        SetId::Frontends => "front end -> 1 if it has a virtual server of ours",
+        SetId::Frontends => "front ends, each with a virtual server of ours",
         SetId::Masquerade => "front end -> whose packets get a node address",
         SetId::Hairpin => "endpoints that reach themselves",
         SetId::Firewalled => "front ends with source ranges",

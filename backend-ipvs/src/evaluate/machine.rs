@@ -202,6 +202,10 @@ impl Machine<'_, '_> {
             .get(&lookup.set)
             .ok_or_else(|| no_set(&lookup.set))?
             .clone();
+        let map = set.flags.contains(SetFlags::MAP);
+        if map != matches!(lookup.found, Found::Load(_) | Found::Verdict) {
+            return self.unsupported(format!("{lookup:?} does not fit the set"));
+        }
         let key = self.read(lookup.sreg, set.key.width() as usize)?;
         let found = match set.flags.contains(SetFlags::INTERVAL) {
             false => self.element(&id, &key),

@@ -7,12 +7,17 @@
 )]
 #![allow(dead_code, reason = "scenarios of other backends")]
 
+mod connections;
 #[path = "../packets/flows.rs"]
 mod flows;
 #[path = "../packets/frontends.rs"]
 mod frontends;
 #[path = "../packets/lab.rs"]
 mod lab;
+mod objects;
+mod stage;
+#[path = "../packets/stream.rs"]
+mod stream;
 
 use std::process::ExitCode;
 
@@ -26,20 +31,51 @@ use svc_core::{IpFamily, Reconciler};
 
 fn main() -> ExitCode {
     let trial = |name, run| Trial { name, run };
-    vm::run_inside(&["ip_vs", "dummy"], || {
+    // All trials take some minutes where the processor is emulated.
+    vm::run_inside(&[("VM_TIMEOUT", "3600")], || {
         run_trials(&[
-            trial("ipvs_flow_cases", || flows::every_case(&IPVS)),
-            trial("ipvs_families_transports_front_ends", || {
-                frontends::matrix(&IPVS);
-            }),
+            trial(
+                "ipvs_missing_modules_are_named",
+                objects::missing_modules_are_named,
+            ),
+            trial("ipvs_saved_by_ipvsadm", objects::saved_by_ipvsadm),
+            trial("ipvs_every_scheduler", objects::every_scheduler),
+            trial(
+                "ipvs_a_restart_touches_nothing",
+                objects::a_restart_touches_nothing,
+            ),
+            trial(
+                "ipvs_others_changes_are_repaired",
+                objects::others_changes_are_repaired,
+            ),
+            trial("ipvs_only_ours_is_touched", objects::only_ours_is_touched),
+            trial(
+                "ipvs_a_taken_front_end_is_named",
+                objects::a_taken_front_end_is_named,
+            ),
+            trial("ipvs_persistence", connections::persistence),
+            trial("ipvs_draining", connections::draining),
+            trial("ipvs_draining_the_last", connections::draining_the_last),
+            trial("ipvs_sctp", connections::sctp),
+            trial("ipvs_figures", objects::figures),
             trial("ipvs_hairpin", || frontends::hairpin(&IPVS)),
             trial("ipvs_reject_without_endpoints", || {
                 frontends::no_endpoints(&IPVS);
             }),
-            trial("ipvs_source_ranges", || frontends::source_ranges(&IPVS)),
             trial("ipvs_local_policy_and_short_circuit", || {
                 frontends::local_policy(&IPVS);
             }),
+            trial("ipvs_source_ranges", || frontends::source_ranges(&IPVS)),
+            trial("ipvs_families_transports_front_ends", || {
+                frontends::matrix(&IPVS);
+            }),
+            trial("ipvs_removed_endpoint_gets_nothing_new", || {
+                stream::removed_gets_nothing(&FORGETFUL);
+            }),
+            trial("ipvs_no_connection_is_lost_to_changes", || {
+                stream::nothing_is_lost(&FORGETFUL);
+            }),
+            trial("ipvs_flow_cases", || flows::every_case(&IPVS)),
         ])
     })
 }
@@ -50,10 +86,25 @@ const IPVS: UnderTest = UnderTest {
     shorter: 5,
 };
 
+/// The same, but a UDP client that takes the same port again soon is another connection.
+const FORGETFUL: UnderTest = UnderTest {
+    mode: ProxyMode::Ipvs,
+    open: || {
+        let mut ipvs = ipvs()?;
+        for family in &mut ipvs.families {
+            family.kernel.system().set_timeouts(0, 0, 1)?;
+        }
+        Ok(Box::new(ipvs))
+    },
+    // An emulated processor is slow.
+    shorter: 10,
+};
+
 type Ipvs = Reconciled<Renderer, Kernel>;
 
 /// The IPVS backend in the network namespace of the calling thread, with the settings it needs.
 fn ipvs() -> Result<Ipvs, BackendError> {
+    objects::load_modules();
     let open = |family: IpFamily| {
         let mut kernel = Kernel::open(&Settings::default(), family)?;
         if family == IpFamily::V4 {
