@@ -10,8 +10,9 @@ use crate::config::{Config, HairpinBy};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Deviation {
     /// Connections to itself of an endpoint on another node are masqueraded like those of one on
-    /// this node: one rule compares both addresses, whatever they are. Such packets come by only
-    /// where source addresses are not what they seem (B-153).
+    /// this node: one rule compares both addresses, whatever they are. Without bpf that is so for
+    /// addresses that another service port has masqueraded. Such packets come by only where
+    /// source addresses are not what they seem (B-153).
     RemoteHairpin,
     /// With node ports at 127.0.0.1, other packets to the loopback range that do not come from
     /// there are dropped (B-126): the plan leaves them alone, and so would the kernel drop them
@@ -25,18 +26,13 @@ pub enum Deviation {
 }
 
 impl Deviation {
-    /// All deviations of a configuration.
-    pub fn all(config: &Config) -> Vec<Self> {
-        let mut all = vec![
-            Self::LoopbackGuard,
-            Self::UnknownPort,
-            Self::UnallocatedAddress,
-        ];
-        if config.features.hairpin == HairpinBy::Bpf {
-            all.insert(0, Self::RemoteHairpin);
-        }
-        all
-    }
+    /// All deviations.
+    pub const ALL: [Self; 4] = [
+        Self::RemoteHairpin,
+        Self::LoopbackGuard,
+        Self::UnknownPort,
+        Self::UnallocatedAddress,
+    ];
 }
 
 /// What the rules do with a flow: [`Plan::route`] but for the deviations.
@@ -47,7 +43,7 @@ pub fn route(config: &Config, plan: &Plan, flow: &Flow) -> Verdict {
         Unserved::Reject | Unserved::Drop => Verdict::Pass,
     };
     match (decision.verdict, decision.reason) {
-        (Verdict::Forward(mut targets), _) if config.features.hairpin == HairpinBy::Bpf => {
+        (Verdict::Forward(mut targets), _) if masquerades_hairpin(config, plan, flow) => {
             for Target {
                 endpoint,
                 masquerade,
@@ -71,4 +67,15 @@ fn guarded(plan: &Plan, flow: &Flow) -> bool {
         return false;
     };
     plan.node.node_ports.localhost && to.is_loopback() && !source.is_loopback()
+}
+
+/// Whether the source is masqueraded on its way to itself, whatever Service it asks.
+fn masquerades_hairpin(config: &Config, plan: &Plan, flow: &Flow) -> bool {
+    match config.features.hairpin {
+        HairpinBy::Bpf => true,
+        HairpinBy::Tree => plan.service_ports.values().any(|port| {
+            let mut endpoints = port.reachable();
+            endpoints.any(|e| e.ip == flow.source && port.masquerades_hairpin(e))
+        }),
+    }
 }
