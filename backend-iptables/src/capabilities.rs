@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use svc_core::{Flow, Masquerade, Plan, Unserved, Verdict};
+use svc_core::{Flow, Masquerade, Plan, Target, Unserved, Verdict};
 
 use crate::config::{Config, HairpinBy};
 
@@ -10,8 +10,9 @@ use crate::config::{Config, HairpinBy};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Deviation {
     /// Connections to itself of an endpoint on another node are masqueraded like those of one on
-    /// this node: one rule compares both addresses, whatever they are. Such packets come by only
-    /// where source addresses are not what they seem (B-153).
+    /// this node: one rule compares both addresses, whatever they are. Without bpf that is so for
+    /// addresses that another service port has masqueraded. Such packets come by only where
+    /// source addresses are not what they seem (B-153).
     RemoteHairpin,
     /// With node ports at 127.0.0.1, other packets to the loopback range that do not come from
     /// there are dropped (B-126): the plan leaves them alone, and so would the kernel drop them
@@ -25,19 +26,13 @@ pub enum Deviation {
 }
 
 impl Deviation {
-    /// All deviations of a configuration.
-    pub fn all(config: &Config) -> Vec<Self> {
-        match config.features.hairpin {
-            // Without the comparing rule, only those that another service port has reason to
-            // masquerade.
-            HairpinBy::Bpf | HairpinBy::Tree => vec![
-                Self::RemoteHairpin,
-                Self::LoopbackGuard,
-                Self::UnknownPort,
-                Self::UnallocatedAddress,
-            ],
-        }
-    }
+    /// All deviations.
+    pub const ALL: [Self; 4] = [
+        Self::RemoteHairpin,
+        Self::LoopbackGuard,
+        Self::UnknownPort,
+        Self::UnallocatedAddress,
+    ];
 }
 
 /// What the rules do with a flow: [`Plan::route`] but for the deviations.
@@ -48,10 +43,14 @@ pub fn route(config: &Config, plan: &Plan, flow: &Flow) -> Verdict {
         Unserved::Reject | Unserved::Drop => Verdict::Pass,
     };
     match (decision.verdict, decision.reason) {
-        (Verdict::Forward(mut targets), _) if masquerades_itself(config, plan, flow.source) => {
-            for target in &mut targets {
-                if target.endpoint.ip() == flow.source {
-                    target.masquerade = Masquerade::Always;
+        (Verdict::Forward(mut targets), _) if masquerades_hairpin(config, plan, flow) => {
+            for Target {
+                endpoint,
+                masquerade,
+            } in &mut targets
+            {
+                if endpoint.ip() == flow.source {
+                    *masquerade = Masquerade::Always;
                 }
             }
             Verdict::Forward(targets)
@@ -63,21 +62,20 @@ pub fn route(config: &Config, plan: &Plan, flow: &Flow) -> Verdict {
     }
 }
 
-/// Whether connections of an endpoint to itself are masqueraded through whatever front end.
-fn masquerades_itself(config: &Config, plan: &Plan, source: IpAddr) -> bool {
-    match config.features.hairpin {
-        HairpinBy::Bpf => true,
-        // The tree knows addresses, not the service ports that want them there.
-        HairpinBy::Tree => plan.service_ports.values().any(|port| {
-            let mut endpoints = port.reachable();
-            endpoints.any(|e| e.ip == source && port.masquerades_hairpin(e))
-        }),
-    }
-}
-
 fn guarded(plan: &Plan, flow: &Flow) -> bool {
     let (IpAddr::V4(source), IpAddr::V4(to)) = (flow.source, flow.destination.ip()) else {
         return false;
     };
     plan.node.node_ports.localhost && to.is_loopback() && !source.is_loopback()
+}
+
+/// Whether the source is masqueraded on its way to itself, whatever Service it asks.
+fn masquerades_hairpin(config: &Config, plan: &Plan, flow: &Flow) -> bool {
+    match config.features.hairpin {
+        HairpinBy::Bpf => true,
+        HairpinBy::Tree => plan.service_ports.values().any(|port| {
+            let mut endpoints = port.reachable();
+            endpoints.any(|e| e.ip == flow.source && port.masquerades_hairpin(e))
+        }),
+    }
 }
