@@ -83,7 +83,6 @@ fn main() -> ExitCode {
 const IPVS: UnderTest = UnderTest {
     mode: ProxyMode::Ipvs,
     open: || Ok(Box::new(ipvs()?)),
-    shorter: 5,
 };
 
 /// The same, but a UDP client that takes the same port again soon is another connection.
@@ -96,8 +95,6 @@ const FORGETFUL: UnderTest = UnderTest {
         }
         Ok(Box::new(ipvs))
     },
-    // An emulated processor is slow.
-    shorter: 10,
 };
 
 type Ipvs = Reconciled<Renderer, Kernel>;
