@@ -1,5 +1,6 @@
 //! What the command lines have in common.
 
+mod balancer;
 pub mod describe;
 pub mod diff;
 pub mod dns;
@@ -14,6 +15,7 @@ pub mod nft_json;
 pub mod objects;
 pub mod plan;
 pub mod table;
+mod unproxied;
 pub mod validate;
 pub mod yaml;
 

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use svc_core::allocate::{Allocators, NodePortRange};
 use svc_core::endpoints::{self, Topology};
+use svc_core::load_balancer::{AddressPools, Pool, provide};
 use svc_core::object::{EndpointSlice, Service, ServiceCidr};
 use svc_core::{Diagnostic, Event, IpNet, NamespacedName, Planner, WatchEvent};
 
@@ -30,7 +31,8 @@ const DEFAULT_SERVICE_CIDRS: [&str; 2] = ["10.96.0.0/12", "fd00:10:96::/112"];
 impl Cluster {
     /// Does to the objects of some manifests what a cluster does to them.
     ///
-    /// Services without ClusterIP or node port get one. A Service for which the manifests hold
+    /// Services without ClusterIP or node port get one, those of type LoadBalancer an address if
+    /// there are pools. A Service for which the manifests hold
     /// slices keeps just these; slices of the others are made of their Pods, or of Endpoints of
     /// the same name.
     pub fn of(manifests: &Manifests) -> Self {
@@ -45,6 +47,11 @@ impl Cluster {
         let (mut allocators, mut diagnostics) =
             Allocators::new(&ranges(manifests), NodePortRange::default());
         diagnostics.extend(allocators.assign(&mut services, SEED));
+        if !manifests.load_balancer_pools.is_empty() {
+            let pool = Pool::new("default", manifests.load_balancer_pools.clone());
+            let mut provider = AddressPools::new(vec![pool]);
+            diagnostics.extend(provide(&mut provider, &mut services));
+        }
         let given: BTreeSet<NamespacedName> = manifests
             .endpoint_slices
             .iter()
@@ -82,6 +89,9 @@ impl Cluster {
                 if service.ip_families.is_empty() {
                     service.ip_families.clone_from(&before.ip_families);
                 }
+            }
+            if service.ingress.is_empty() {
+                service.ingress.clone_from(&before.ingress);
             }
             for port in service
                 .ports

@@ -13,6 +13,7 @@ use std::io::Read;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use svc_core::load_balancer::PoolRange;
 use svc_core::object::{
     EndpointSlice, Endpoints, Node, Pod, Service, ServiceCidr, Workload, WorkloadKind,
 };
@@ -42,6 +43,8 @@ pub struct Manifests {
     pub endpoints: Vec<Endpoints>,
     pub workloads: Vec<Workload>,
     pub service_cidrs: Vec<ServiceCidr>,
+    /// What load balancers may give out; from the command line, no object says it.
+    pub load_balancer_pools: Vec<PoolRange>,
     /// Services as they stood in the files, for tools that check or print them.
     pub wire_services: BTreeMap<NamespacedName, wire::Service>,
     /// Workloads as they stood in the files.

@@ -14,7 +14,6 @@ use crate::cli::input::{Input, InputArgs};
 use crate::cli::one_line;
 use crate::cluster::{Cluster, feed};
 use crate::host::{self, Watch};
-use crate::manifest;
 use crate::proxy::{Family, Report, update};
 
 /// The flags that all proxies have.
@@ -217,7 +216,7 @@ fn wait(
 /// Reads the manifests again. A file that is being written may be cut off: what cannot be read
 /// leaves everything as it was, as half of a cluster is worse than an old one.
 fn reload(args: &ProxyArgs, input: &mut Input) {
-    let manifests = manifest::read(&args.input.sources());
+    let manifests = args.input.manifests();
     if !manifests.problems.is_empty() {
         for problem in &manifests.problems {
             eprintln!("error: {problem}");

@@ -11,6 +11,7 @@
 //! addresses, as the status of a Service has them.
 
 mod address_pools;
+mod nodes;
 mod pool;
 mod report;
 mod request;
@@ -18,6 +19,7 @@ mod request;
 mod tests;
 
 pub use address_pools::AddressPools;
+pub use nodes::{NodeHealth, NodeTarget, nodes};
 pub use pool::{AutoAssign, BuggyAddresses, ParsePoolRangeError, Pool, PoolRange};
 pub use report::Report;
 pub use request::{Frontend, HealthCheck, Request};

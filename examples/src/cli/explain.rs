@@ -11,9 +11,10 @@ use svc_core::dns::{ClusterDomain, RecordType, ZoneOptions};
 use svc_core::{Explanation, Flow, IpFamily, Origin, Protocol, Reason, Verdict, explain_verdict};
 
 use super::Output;
+use super::balancer::Balancer;
 use super::input::{Input, InputArgs};
 use crate::backend::Backend;
-use crate::dns::answer::{cli_answer, zone_of};
+use crate::dns::answer::{cli_search, zone_of};
 
 /// Explains what a node does with the first packet of a connection
 #[derive(Clone, Debug, clap::Args)]
@@ -85,9 +86,21 @@ pub fn run(args: &ExplainArgs) -> ExitCode {
     };
     match explained(&input, args.backend, &flow) {
         Ok(explanation) => {
+            let balancer = Balancer::of(&input, &flow, &explanation);
             match args.output {
-                Output::Json => println!("{}", to_json(&explanation)),
-                Output::Text => print!("{}", to_text(&flow, &explanation)),
+                Output::Json => {
+                    let mut value = to_json(&explanation);
+                    value["load_balancer"] =
+                        balancer.as_ref().map_or(Value::Null, Balancer::to_json);
+                    println!("{value}");
+                }
+                Output::Text => {
+                    print!("{}", to_text(&flow, &explanation));
+                    print!(
+                        "{}",
+                        balancer.as_ref().map(Balancer::to_text).unwrap_or_default()
+                    );
+                }
             }
             code
         }
@@ -95,7 +108,10 @@ pub fn run(args: &ExplainArgs) -> ExitCode {
     }
 }
 
-/// The address of a destination; a name has the first address that the zone knows for it.
+/// Namespace whose resolver completes a name that is no whole one.
+const NAMESPACE: &str = "default";
+
+/// The address of a destination; a name has the first address that a pod would get for it.
 fn resolve(input: &Input, to: &Destination) -> Result<(SocketAddr, Protocol), Box<dyn Error>> {
     let (name, port, protocol) = match to {
         Destination::Address(socket, protocol) => return Ok((*socket, *protocol)),
@@ -104,11 +120,17 @@ fn resolve(input: &Input, to: &Destination) -> Result<(SocketAddr, Protocol), Bo
     let options = ZoneOptions::new("cluster.local".parse::<ClusterDomain>()?);
     let zone = zone_of(&input.manifests, options)?;
     for kind in [RecordType::A, RecordType::Aaaa] {
-        let answer = cli_answer(&zone, name, kind)?;
-        let records = answer["answers"].as_array().into_iter().flatten();
-        let mut ips = records.filter_map(|record| record["data"].as_str()?.parse().ok());
-        if let Some(ip) = ips.next() {
+        let answer = cli_search(&zone, NAMESPACE, name, kind)?;
+        let records = || answer["answers"].as_array().into_iter().flatten();
+        let data = || records().filter_map(|record| record["data"].as_str());
+        if let Some(ip) = data().find_map(|data| data.parse().ok()) {
             return Ok((SocketAddr::new(ip, port), protocol));
+        }
+        if let Some(alias) = records().find(|record| record["type"] == "CNAME") {
+            let target = alias["data"].as_str().unwrap_or_default();
+            let why =
+                format!("{name}: a Service of type ExternalName, not proxied: a CNAME of {target}");
+            return Err(why.into());
         }
     }
     Err(format!("{name}: the zone has no address for this name").into())

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use svc_core::config::{ModeChoice, ProxyConfig, ProxyMode, read};
+use svc_core::load_balancer::PoolRange;
 use svc_core::{Diagnostic, NodeConfig, Planner, Severity};
 
 use crate::cluster::{Cluster, feed};
@@ -15,6 +16,9 @@ pub struct InputArgs {
     /// File, directory or - (standard input) with Kubernetes objects; repeatable
     #[arg(long, value_name = "PATH", required = true)]
     pub manifests: Vec<PathBuf>,
+    /// What stands in for load balancers.
+    #[command(flatten)]
+    pub pools: PoolArgs,
     /// KubeProxyConfiguration (v1alpha1), as in a cluster's kube-proxy ConfigMap
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
@@ -26,6 +30,24 @@ pub struct InputArgs {
         default_value = ""
     )]
     pub node: String,
+}
+
+/// What stands in for the load balancers of a cloud.
+#[derive(Clone, Debug, Default, clap::Args)]
+pub struct PoolArgs {
+    /// Addresses for Services of type LoadBalancer: 192.0.2.0/24 or 192.0.2.1-192.0.2.9; repeatable
+    #[arg(long, value_name = "RANGE")]
+    pub load_balancer_pool: Vec<PoolRange>,
+}
+
+impl PoolArgs {
+    /// Manifests together with these pools.
+    pub fn with(&self, manifests: Manifests) -> Manifests {
+        Manifests {
+            load_balancer_pools: self.load_balancer_pool.clone(),
+            ..manifests
+        }
+    }
 }
 
 /// Everything that was read, and a planner that knows it.
@@ -49,12 +71,16 @@ impl InputArgs {
         self.manifests.iter().cloned().map(Source::from).collect()
     }
 
+    /// Reads the manifests.
+    pub fn manifests(&self) -> Manifests {
+        self.pools.with(manifest::read(&self.sources()))
+    }
+
     /// Reads configuration and manifests, and plans.
     ///
     /// `mode` is what a backend needs, `None` what the file says; nftables without a file.
     pub fn load(&self, mode: Option<ProxyMode>) -> Input {
-        let manifests = manifest::read(&self.sources());
-        self.load_from(manifests, mode)
+        self.load_from(self.manifests(), mode)
     }
 
     /// The same with manifests that were read before.

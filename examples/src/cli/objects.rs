@@ -7,7 +7,7 @@ use std::str::FromStr;
 
 use svc_core::{Name, NamespacedName, Severity};
 
-use super::input::level;
+use super::input::{PoolArgs, level};
 use crate::manifest::{self, Manifests, Source};
 
 /// Where objects come from, and which count.
@@ -16,6 +16,8 @@ pub struct ManifestArgs {
     /// File, directory or - (standard input) with Kubernetes objects; repeatable
     #[arg(long, value_name = "PATH", required = true)]
     manifests: Vec<PathBuf>,
+    #[command(flatten)]
+    pools: PoolArgs,
     /// Only objects of this namespace
     #[arg(short, long, value_name = "NS")]
     pub namespace: Option<String>,
@@ -57,7 +59,7 @@ impl ManifestArgs {
     /// The exit code says whether there was any.
     pub fn read(&self) -> (Manifests, ExitCode) {
         let sources: Vec<Source> = self.manifests.iter().cloned().map(Source::from).collect();
-        let manifests = manifest::read(&sources);
+        let manifests = self.pools.with(manifest::read(&sources));
         for problem in &manifests.problems {
             eprintln!("error: {problem}");
         }

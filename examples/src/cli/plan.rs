@@ -11,6 +11,7 @@ use svc_core::{
 };
 
 use super::input::InputArgs;
+use super::unproxied;
 
 /// Prints the plan of a node
 #[derive(Clone, Debug, clap::Args)]
@@ -57,12 +58,18 @@ pub fn run(args: &PlanArgs) -> ExitCode {
     let code = input.report();
     let plans = IpFamily::ALL.map(|family| input.planner.plan(family));
     match args.output {
-        PlanOutput::Json => println!("{:#}", json!({ "plans": plans })),
+        PlanOutput::Json => {
+            let unproxied = unproxied::to_json(input.planner.state());
+            println!("{:#}", json!({ "plans": plans, "not_proxied": unproxied }));
+        }
         PlanOutput::Nft => plans.iter().for_each(|plan| print!("{}", nft(plan))),
         #[cfg(feature = "nft-json")]
         PlanOutput::NftJson => super::nft_json::print(&plans.each_ref().map(nftables)),
         PlanOutput::Iptables => plans.iter().for_each(|plan| print!("{}", iptables(plan))),
-        PlanOutput::Text => print!("{}", plans.iter().map(to_text).collect::<String>()),
+        PlanOutput::Text => {
+            print!("{}", plans.iter().map(to_text).collect::<String>());
+            print!("{}", unproxied::to_text(input.planner.state()));
+        }
     }
     code
 }

@@ -410,3 +410,46 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn b195_b217_nodes_take_traffic_by_policy() {
+    use crate::load_balancer::{NodeHealth, nodes};
+    use crate::object::{
+        Conditions, EndpointSlice, Node, NodeEligibility, ServiceType, SliceEndpoint, TrafficPolicy,
+    };
+    use crate::{ClusterState, Event, IpFamily, WatchEvent};
+
+    let mut web = Service::named(NamespacedName::new("shop", "web"));
+    web.service_type = ServiceType::LoadBalancer;
+    let mut slice = EndpointSlice::of_service(&web.name, "web-1", IpFamily::V4);
+    let on = |node: &str, conditions| SliceEndpoint {
+        node: Some(node.into()),
+        ..SliceEndpoint::new([10, 0, 0, 1].into(), conditions)
+    };
+    slice.endpoints = [
+        on("a", Conditions::READY),
+        on("b", Conditions::SERVING_TERMINATING),
+        on("c", Conditions::READY),
+    ]
+    .into();
+    let mut state = ClusterState::new();
+    state.apply(Event::EndpointSlice(WatchEvent::Apply(slice)));
+    for name in ["a", "b", "c"] {
+        let mut node = Node::named(name);
+        if name == "c" {
+            node.eligibility = NodeEligibility::ToBeScaledDown;
+        }
+        state.apply(Event::Node(WatchEvent::Apply(node)));
+    }
+    let seen = |service: &Service| -> Vec<NodeHealth> {
+        let (request, _) = Request::of(service);
+        let nodes = nodes(&request.unwrap(), &state, IpFamily::V4);
+        nodes.into_iter().map(|target| target.health).collect()
+    };
+    use NodeHealth::{HasEndpoints, Healthy, Leaving, NoLocalEndpoints};
+    assert_eq!(seen(&web), [Healthy, Healthy, Leaving]);
+    web.external_traffic_policy = TrafficPolicy::Local;
+    web.health_check_node_port = Some(32_000);
+    // B-200: taints do not matter to the health check of a Service.
+    assert_eq!(seen(&web), [HasEndpoints, NoLocalEndpoints, HasEndpoints]);
+}
