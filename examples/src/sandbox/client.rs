@@ -143,6 +143,7 @@ pub fn probe(
 ) -> Result<Outcome, Error> {
     let target = Target {
         source,
+        source_port: 0,
         to,
         transport,
     };

@@ -23,6 +23,8 @@ use super::{Error, Outcome, Refusal, Transport};
 #[derive(Debug, Clone)]
 pub(super) struct Target {
     pub(super) source: Option<IpAddr>,
+    /// 0: the kernel chooses. Counts only together with a source address.
+    pub(super) source_port: u16,
     pub(super) to: SocketAddr,
     pub(super) transport: Transport,
 }
@@ -88,7 +90,7 @@ impl Connection {
         if let Some(source) = target.source {
             bind(
                 socket.as_raw_fd(),
-                &SockaddrStorage::from(SocketAddr::new(source, 0)),
+                &SockaddrStorage::from(SocketAddr::new(source, target.source_port)),
             )
             .map_err(|errno| failed(format!("bind to {source} for {to}"), errno))?;
         }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
+use std::ops::RangeInclusive;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
@@ -54,6 +55,7 @@ impl ConnectLoop {
         let shared = Arc::new(Shared::default());
         let target = Target {
             source,
+            source_port: 0,
             to,
             transport,
         };
@@ -94,8 +96,13 @@ impl Drop for ConnectLoop {
 
 impl Shared {
     fn work(&self, target: &Target, timeout: Duration) {
+        let mut target = target.clone();
+        let mut ports = UDP_PORTS.cycle();
         while !self.stop.load(Ordering::Relaxed) {
-            let result = ask(target, timeout, Closing::Abrupt);
+            if target.transport == Transport::Udp {
+                target.source_port = ports.next().unwrap_or_default();
+            }
+            let result = ask(&target, timeout, Closing::Abrupt);
             self.lock().add(result);
             thread::park_timeout(PAUSE);
         }
@@ -150,6 +157,7 @@ impl Session {
     ) -> Result<Self, Error> {
         let target = Target {
             source,
+            source_port: 0,
             to,
             transport,
         };
@@ -224,5 +232,8 @@ fn begin(target: &Target, deadline: Instant) -> Result<(Connection, Answer), Fai
     Ok((connection, answer))
 }
 
+/// Source ports of UDP loops with a source address, one after the other: a port that came again while
+/// the network still remembers it would be the old connection.
+const UDP_PORTS: RangeInclusive<u16> = 10_000..=29_999;
 /// Between two attempts, so that a loop leaves the processor to what it watches.
 const PAUSE: Duration = Duration::from_millis(1);
