@@ -58,6 +58,15 @@ pub enum Backend {
     Iptables,
 }
 
+impl Backend {
+    pub(crate) fn mode(self) -> ProxyMode {
+        match self {
+            Self::Nftables => ProxyMode::Nftables,
+            Self::Iptables => ProxyMode::Iptables,
+        }
+    }
+}
+
 /// Which changes are measured.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
 pub enum Change {
@@ -77,8 +86,8 @@ pub enum Change {
 pub fn run(args: &Args) -> Result<(), Box<dyn Error>> {
     enter()?;
     let result = match args.backend {
-        Backend::Nftables => measure(args, ProxyMode::Nftables, nftables)?,
-        Backend::Iptables => measure(args, ProxyMode::Iptables, || iptables(args))?,
+        Backend::Nftables => measure(args, args.backend.mode(), nftables)?,
+        Backend::Iptables => measure(args, args.backend.mode(), || iptables(args.variant))?,
     };
     match args.output {
         Output::Json => println!("{result}"),
@@ -98,8 +107,8 @@ fn enter() -> Result<(), Box<dyn Error>> {
 
 const TABLE: &str = "sync-bench";
 
-fn nftables() -> Result<Family<backend_nftables::Renderer, backend_nftables::Kernel>, Box<dyn Error>>
-{
+pub(crate) fn nftables()
+-> Result<Family<backend_nftables::Renderer, backend_nftables::Kernel>, Box<dyn Error>> {
     let renderer = backend_nftables::Renderer::new(TABLE, IpFamily::V4);
     Ok(Family {
         reconciler: Reconciler::new(renderer, IpFamily::V4),
@@ -107,12 +116,12 @@ fn nftables() -> Result<Family<backend_nftables::Renderer, backend_nftables::Ker
     })
 }
 
-fn iptables(
-    args: &Args,
+pub(crate) fn iptables(
+    variant: VariantArg,
 ) -> Result<Family<backend_iptables::Renderer, backend_iptables::Kernel>, Box<dyn Error>> {
     let lock = std::env::temp_dir().join(format!("sync-bench-{}.lock", std::process::id()));
     let kernel = backend_iptables::Kernel::open(backend_iptables::Options {
-        variant: Some(args.variant.into()),
+        variant: Some(variant.into()),
         // The lock of the host belongs to the rules of the host.
         lock_file: Some(lock),
         ..backend_iptables::Options::new(IpFamily::V4)
@@ -131,7 +140,11 @@ where
     K::Error: 'static,
 {
     let mut planner = planner(mode);
-    load(&mut planner, args);
+    let size = Size {
+        services: args.services,
+        endpoints: args.endpoints,
+    };
+    load(&mut planner, size);
     // The first plans of a process touch cold memory, as they do in a proxy that starts.
     let start = Instant::now();
     let deltas = planner.delta();
@@ -184,7 +197,7 @@ where
     }))
 }
 
-fn planner(mode: ProxyMode) -> Planner {
+pub(crate) fn planner(mode: ProxyMode) -> Planner {
     let mut proxy = ProxyConfig::default_for(mode);
     let pods = "10.0.0.0/9".parse().into_iter().collect();
     proxy.detect_local = LocalDetection::ClusterCidr(pods);
@@ -193,7 +206,14 @@ fn planner(mode: ProxyMode) -> Planner {
     Planner::new(config)
 }
 
-fn load(planner: &mut Planner, args: &Args) {
+/// How much is made up.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Size {
+    pub(crate) services: u32,
+    pub(crate) endpoints: u32,
+}
+
+pub(crate) fn load(planner: &mut Planner, size: Size) {
     planner.handle(Event::ServiceCidr(WatchEvent::Apply(ServiceCidr {
         name: "kubernetes".into(),
         cidrs: "10.128.0.0/9".parse().into_iter().collect(),
@@ -202,9 +222,9 @@ fn load(planner: &mut Planner, args: &Args) {
     })));
     planner.handle(Event::Service(WatchEvent::Init));
     planner.handle(Event::EndpointSlice(WatchEvent::Init));
-    for number in 0..args.services {
+    for number in 0..size.services {
         planner.handle(Event::Service(WatchEvent::InitApply(service(number))));
-        let slice = slice(number, args.endpoints);
+        let slice = slice(number, size.endpoints);
         planner.handle(Event::EndpointSlice(WatchEvent::InitApply(slice)));
     }
     planner.handle(Event::Service(WatchEvent::InitDone));
@@ -290,7 +310,7 @@ where
 
 fn service(number: u32) -> Service {
     let mut service = Service::named(name(number));
-    service.cluster_ips = vec![IpAddr::from(Ipv4Addr::from(0x0a80_0001 + number))];
+    service.cluster_ips = vec![cluster_ip(number)];
     service.ip_families = vec![IpFamily::V4];
     service.ports = vec![ServicePort {
         name: "http".into(),
@@ -301,6 +321,10 @@ fn service(number: u32) -> Service {
         app_protocol: None,
     }];
     service
+}
+
+pub(crate) fn cluster_ip(number: u32) -> IpAddr {
+    IpAddr::from(Ipv4Addr::from(0x0a80_0001 + number))
 }
 
 fn slice(number: u32, endpoints: u32) -> EndpointSlice {
