@@ -262,7 +262,9 @@ impl Port<'_> {
             match frontend.at {
                 FrontendAddress::Ip(at) => keys.push(key(at.ip())),
                 FrontendAddress::NodePort(_) => {
-                    let served = self.node.node_ports.addresses.iter();
+                    // Where another Service has the address and port, the mark is its, too.
+                    let open = |ip: &&IpAddr| !frontend.shadowed.contains(ip);
+                    let served = self.node.node_ports.addresses.iter().filter(open);
                     keys.extend(served.map(|ip| key(*ip)));
                 }
             }
