@@ -232,7 +232,10 @@ impl<S: System> Kernel<S> {
         let new = &work.new_servers;
         let requests = new.iter();
         let requests = requests.map(|(_, (id, server))| Request::NewServer(*id, server.clone()));
-        let answers = self.change(requests.collect())?;
+        let answers = self.change(requests.collect()).inspect_err(|_| {
+            // No answer does not mean that none was made; what is not there the next reading forgets.
+            self.own.extend(new.iter().map(|(_, (id, _))| *id));
+        })?;
         let mut claimed = Vec::new();
         for ((group, (id, server)), answer) in new.iter().zip(answers) {
             match answer {
