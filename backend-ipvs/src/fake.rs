@@ -11,6 +11,7 @@ use crate::companion;
 use crate::error::{Errno, Error};
 use crate::key::{Destination, Key, Server, ServerId, Value};
 use crate::marks::Marks;
+use crate::netlink::ipvs::is_missing;
 use crate::scheduler::Scheduler;
 use crate::setting::Setting;
 use crate::system::{Counted, Held, HeldId, LinkState, Presence, Request, System, TableEdit};
@@ -136,11 +137,11 @@ impl FakeKernel {
     }
 
     /// Runs changes one by one, as far as a fault lets. A refusal that says that somebody else was
-    /// quicker is true of objects that `raced` may happen to.
+    /// quicker is true: `raced` is what that one did.
     fn each<T>(
         &mut self,
         items: &[T],
-        raced: impl Fn(&T) -> bool,
+        raced: impl Fn(&mut Self, &T, Errno),
         mut change: impl FnMut(&mut Self, &T) -> Result<(), Errno>,
     ) -> Result<Vec<Result<(), Errno>>, Error> {
         let fault = self.fault();
@@ -151,10 +152,7 @@ impl FakeKernel {
                     return Err(Error::refused("talk", Errno::ENOBUFS));
                 }
                 Some(Fault::Refuse { index: at, errno }) if at % items.len() == index => {
-                    let quicker = matches!(errno, Errno::EEXIST | Errno::ENOENT | Errno::ESRCH);
-                    if quicker && raced(item) {
-                        let _ = change(self, item);
-                    }
+                    raced(self, item, errno);
                     Err(errno)
                 }
                 Some(Fault::Break { .. } | Fault::Refuse { .. }) | None => change(self, item),
@@ -204,6 +202,33 @@ impl FakeKernel {
                 let gone = self.server(*id)?.destinations.remove(at);
                 gone.map(drop).ok_or(Errno::ENOENT)
             }
+        }
+    }
+
+    /// What somebody else did just before a request, by the answer to it.
+    fn raced(&mut self, request: &Request, errno: Errno) {
+        let missing = is_missing(errno);
+        match request {
+            Request::SetServer(id, _) | Request::DeleteServer(id) if missing => {
+                self.servers.remove(&held_id(*id));
+            }
+            Request::SetDestination(id, at, _) | Request::DeleteDestination(id, at) if missing => {
+                if let Ok(server) = self.server(*id) {
+                    server.destinations.remove(at);
+                }
+            }
+            Request::NewDestination(id, at, value) if errno == Errno::EEXIST => {
+                if let Ok(server) = self.server(*id) {
+                    let counted = Counted::idle(*value);
+                    server.destinations.entry(*at).or_insert(counted);
+                }
+            }
+            Request::NewServer(..)
+            | Request::SetServer(..)
+            | Request::DeleteServer(_)
+            | Request::NewDestination(..)
+            | Request::SetDestination(..)
+            | Request::DeleteDestination(..) => {}
         }
     }
 
@@ -342,8 +367,7 @@ impl System for FakeKernel {
     }
 
     fn change(&mut self, requests: &[Request]) -> Result<Vec<Result<(), Errno>>, Error> {
-        let raced = |request: &Request| !matches!(request, Request::NewServer(..));
-        self.each(requests, raced, Self::request)
+        self.each(requests, Self::raced, Self::request)
     }
 
     fn link(&mut self) -> Result<LinkState, Error> {
@@ -377,7 +401,13 @@ impl System for FakeKernel {
         &mut self,
         requests: &[(IpAddr, Presence)],
     ) -> Result<Vec<Result<(), Errno>>, Error> {
-        let raced = |_: &_| true;
+        let raced =
+            |kernel: &mut Self, (ip, presence): &(IpAddr, Presence), errno| match (presence, errno)
+            {
+                (Presence::Present, Errno::EEXIST) => drop(kernel.addresses.insert(*ip)),
+                (Presence::Absent, Errno::EADDRNOTAVAIL) => drop(kernel.addresses.remove(ip)),
+                (Presence::Present | Presence::Absent, _) => {}
+            };
         self.each(requests, raced, |kernel, (ip, presence)| {
             kernel.requests.push(format!("{ip} {presence:?}"));
             if kernel.link == LinkState::Absent {
