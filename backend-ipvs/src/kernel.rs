@@ -237,6 +237,7 @@ impl<S: System> Kernel<S> {
             self.own.extend(new.iter().map(|(_, (id, _))| *id));
         })?;
         let mut claimed = Vec::new();
+        let mut failed = None;
         for ((group, (id, server)), answer) in new.iter().zip(answers) {
             match answer {
                 Ok(()) => drop(self.own.insert(*id)),
@@ -258,8 +259,11 @@ impl<S: System> Kernel<S> {
                     | Errno::EPROTONOSUPPORT
                     | Errno::EFAULT),
                 ) => refusals.add(*group, format!("virtual server {}: {errno}", words(*id))),
-                Err(errno) => return Err(error("make virtual server", *id, errno)),
+                Err(errno) => failed = failed.or(Some(error("make virtual server", *id, errno))),
             }
+        }
+        if let Some(error) = failed {
+            return Err(error);
         }
         // The table must not say that a virtual server of somebody else is ours.
         let claimed: Vec<_> = claimed
