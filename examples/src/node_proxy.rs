@@ -8,7 +8,7 @@ use std::process::ExitCode;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use svc_core::config::ProxyMode;
-use svc_core::{Action, Kernel, NodeConfig, Planner, Render};
+use svc_core::{Action, IpFamily, Kernel, NodeConfig, Planner, Render};
 
 use crate::cli::input::{Input, InputArgs};
 use crate::cli::one_line;
@@ -62,11 +62,15 @@ pub trait Backend: Sized {
         family: &mut Family<Self::Render, Self::Kernel>,
     ) -> Result<(), Box<dyn Error>>;
 
-    /// Starts to look for changes that others make.
+    /// Prepares the host for a sync, and starts to look for changes that others make.
     ///
     /// # Errors
     /// What the kernel says.
-    fn follow(&mut self, families: &mut Families<Self>) -> Result<(), Box<dyn Error>>;
+    fn follow(
+        &mut self,
+        config: &NodeConfig,
+        families: &mut Families<Self>,
+    ) -> Result<(), Box<dyn Error>>;
 
     /// What becomes readable when others change something, if the kernel tells.
     fn news(&self) -> Option<BorrowedFd<'_>>;
@@ -83,6 +87,7 @@ pub trait Backend: Sized {
     /// How an object would be written.
     fn print(
         &self,
+        _: IpFamily,
         key: &<Self::Render as Render>::Key,
         value: &<Self::Render as Render>::Value,
     ) -> String {
@@ -120,7 +125,7 @@ where
         dry_run(&backend, &mut input.planner, &mut families)?;
         return Ok(code);
     }
-    backend.follow(&mut families)?;
+    backend.follow(input.planner.config(), &mut families)?;
     let reports = update(&mut input.planner, &mut families)?;
     report(&backend, &reports, &families);
     match watch {
@@ -250,6 +255,7 @@ where
         let held = family.kernel.read()?;
         family.reconciler.on_read(held);
         println!("# {}", backend.title(family));
+        let address_family = family.reconciler.family();
         let Action::Commit(transaction) = family.reconciler.poll() else {
             continue;
         };
@@ -257,7 +263,7 @@ where
             differences += 1;
             for (sign, value) in [("-", &edit.before), ("+", &edit.after)] {
                 if let Some(value) = value {
-                    println!("{sign} {}", backend.print(&edit.key, value));
+                    println!("{sign} {}", backend.print(address_family, &edit.key, value));
                 }
             }
         }

@@ -56,6 +56,8 @@ pub enum Backend {
     Nftables,
     /// iptables-restore
     Iptables,
+    /// Virtual servers over generic netlink, and the companion table
+    Ipvs,
 }
 
 /// Which changes are measured.
@@ -79,6 +81,7 @@ pub fn run(args: &Args) -> Result<(), Box<dyn Error>> {
     let result = match args.backend {
         Backend::Nftables => measure(args, ProxyMode::Nftables, nftables)?,
         Backend::Iptables => measure(args, ProxyMode::Iptables, || iptables(args))?,
+        Backend::Ipvs => measure(args, ProxyMode::Ipvs, ipvs)?,
     };
     match args.output {
         Output::Json => println!("{result}"),
@@ -120,6 +123,17 @@ fn iptables(
     let renderer = backend_iptables::Renderer::new(*kernel.config());
     let reconciler = Reconciler::new(renderer, IpFamily::V4);
     Ok(Family { reconciler, kernel })
+}
+
+fn ipvs() -> Result<Family<backend_ipvs::Renderer, backend_ipvs::Kernel>, Box<dyn Error>> {
+    let settings = backend_ipvs::Settings::default();
+    Ok(Family {
+        kernel: backend_ipvs::Kernel::open(&settings, IpFamily::V4)?,
+        reconciler: Reconciler::new(
+            backend_ipvs::Renderer::new(settings, IpFamily::V4),
+            IpFamily::V4,
+        ),
+    })
 }
 
 fn measure<R: Render, K: Kernel<R>>(

@@ -13,10 +13,11 @@ use nix::errno::Errno;
 use nix::libc;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{
-    AddressFamily, ControlMessageOwned, MsgFlags, SockFlag, SockType, SockaddrStorage, bind,
-    connect, getsockopt, recv, recvmsg, send, setsockopt, socket, sockopt,
+    AddressFamily, ControlMessageOwned, MsgFlags, SockaddrStorage, bind, connect, getsockopt, recv,
+    recvmsg, send, setsockopt, sockopt,
 };
 
+use super::client::new_socket;
 use super::{Error, Outcome, Refusal, Transport};
 
 /// Whom to reach, and from which address.
@@ -66,7 +67,7 @@ pub(super) struct Answer {
     pub(super) seen_source: SocketAddr,
 }
 
-/// A connected socket, of TCP or UDP.
+/// A connected socket.
 #[derive(Debug)]
 pub(super) struct Connection {
     socket: OwnedFd,
@@ -152,7 +153,7 @@ impl Connection {
             }
             if !self.wait(PollFlags::POLLIN, deadline)? {
                 return Err(Failure::Outcome(match self.transport {
-                    Transport::Tcp => Outcome::Silent,
+                    Transport::Tcp | Transport::Sctp => Outcome::Silent,
                     Transport::Udp => Outcome::TimedOut,
                 }));
             }
@@ -199,7 +200,7 @@ impl Connection {
         match getsockopt(&self.socket, sockopt::SocketError) {
             Ok(0) => None,
             Ok(errno) => Some(Ok(match Errno::from_raw(errno) {
-                Errno::ECONNREFUSED => Outcome::Refused(Refusal::Reset),
+                Errno::ECONNREFUSED => Outcome::Refused(self.refusal()),
                 Errno::ECONNRESET | Errno::EPIPE => Outcome::Silent,
                 Errno::ETIMEDOUT => Outcome::TimedOut,
                 other => Outcome::Unreachable(other),
@@ -219,6 +220,14 @@ impl Connection {
         })
     }
 
+    /// Who refuses when there is no ICMP error to read.
+    fn refusal(&self) -> Refusal {
+        match self.transport {
+            Transport::Tcp => Refusal::Reset,
+            Transport::Udp | Transport::Sctp => Refusal::PortUnreachable,
+        }
+    }
+
     /// What an error of a system call means.
     fn refused_locally(&self, errno: Errno) -> Failure {
         // A reject rule of this namespace fails the call like a drop, but leaves its ICMP error.
@@ -226,10 +235,7 @@ impl Connection {
             return Failure::Outcome(outcome);
         }
         match errno {
-            Errno::ECONNREFUSED => Failure::Outcome(Outcome::Refused(match self.transport {
-                Transport::Tcp => Refusal::Reset,
-                Transport::Udp => Refusal::PortUnreachable,
-            })),
+            Errno::ECONNREFUSED => Failure::Outcome(Outcome::Refused(self.refusal())),
             Errno::EPERM | Errno::EACCES => Failure::Outcome(Outcome::Blocked),
             Errno::ETIMEDOUT => Failure::Outcome(Outcome::TimedOut),
             Errno::ENETUNREACH | Errno::EHOSTUNREACH | Errno::EINVAL => {
@@ -245,16 +251,7 @@ fn client_socket(target: &Target, closing: Closing) -> nix::Result<OwnedFd> {
         SocketAddr::V4(_) => AddressFamily::Inet,
         SocketAddr::V6(_) => AddressFamily::Inet6,
     };
-    let kind = match target.transport {
-        Transport::Tcp => SockType::Stream,
-        Transport::Udp => SockType::Datagram,
-    };
-    let socket = socket(
-        family,
-        kind,
-        SockFlag::SOCK_NONBLOCK | SockFlag::SOCK_CLOEXEC,
-        None,
-    )?;
+    let socket = new_socket(target.transport, family)?;
     match target.to {
         SocketAddr::V4(_) => setsockopt(&socket, sockopt::Ipv4RecvErr, &true)?,
         SocketAddr::V6(_) => setsockopt(&socket, sockopt::Ipv6RecvErr, &true)?,

@@ -9,15 +9,15 @@ use std::thread::{self, JoinHandle};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{
-    AddressFamily, Backlog, SockFlag, SockType, SockaddrStorage, bind, listen, setsockopt, socket,
-    sockopt,
+    AddressFamily, Backlog, SockaddrStorage, bind, listen, setsockopt, sockopt,
 };
 
+use super::client::new_socket;
 use super::{Error, Namespace, Transport};
 
 /// Servers of one pod: any number of ports, one thread.
 ///
-/// A TCP connection is greeted with a line `NAME PEER` and then echoes what it receives until the
+/// A TCP connection or SCTP association is greeted with a line `NAME PEER` and then echoes what it receives until the
 /// client closes it. A UDP datagram is answered with the same line. Stops when dropped, and closes
 /// its connections then.
 #[derive(Debug)]
@@ -97,7 +97,7 @@ struct Sockets {
     connections: Vec<Connection>,
 }
 
-/// A TCP connection and what it could not yet send.
+/// A connection and what it could not yet send.
 struct Connection {
     stream: TcpStream,
     unsent: Vec<u8>,
@@ -133,8 +133,9 @@ impl Sockets {
     fn listen_on(&mut self, transport: Transport, address: SocketAddr) -> nix::Result<SocketAddr> {
         let socket = server_socket(transport, address)?;
         let local = match transport {
-            Transport::Tcp => {
+            Transport::Tcp | Transport::Sctp => {
                 listen(&socket, Backlog::new(BACKLOG)?)?;
+                // What the standard library does with it is the same for both.
                 let listener = TcpListener::from(socket);
                 let local = listener.local_addr();
                 self.listeners.push(listener);
@@ -262,7 +263,8 @@ struct Ready {
 impl Connection {
     fn begin(&mut self) -> io::Result<()> {
         self.stream.set_nonblocking(true)?;
-        self.stream.set_nodelay(true)?;
+        // SCTP has an option of its own for it; answers there wait for nothing to be answered.
+        let _ = self.stream.set_nodelay(true);
         self.flush()
     }
 
@@ -309,16 +311,7 @@ fn server_socket(transport: Transport, address: SocketAddr) -> nix::Result<Owned
         SocketAddr::V4(_) => AddressFamily::Inet,
         SocketAddr::V6(_) => AddressFamily::Inet6,
     };
-    let kind = match transport {
-        Transport::Tcp => SockType::Stream,
-        Transport::Udp => SockType::Datagram,
-    };
-    let socket = socket(
-        family,
-        kind,
-        SockFlag::SOCK_NONBLOCK | SockFlag::SOCK_CLOEXEC,
-        None,
-    )?;
+    let socket = new_socket(transport, family)?;
     if transport == Transport::Tcp {
         // A pod restarted under its old address finds connections of its predecessor in TIME_WAIT.
         setsockopt(&socket, sockopt::ReuseAddr, &true)?;

@@ -419,15 +419,5 @@ fn mixed_slices() -> Vec<EndpointSlice> {
             &[("fd10:64:0:1::1", "n1"), ("fd10:64:0:2::1", "n2")],
         ));
     }
-    for slice in &mut slices {
-        let mut ports = slice.ports.to_vec();
-        ports.push(EndpointPort {
-            name: "s".into(),
-            protocol: Protocol::Sctp,
-            port: 5060,
-            app_protocol: None,
-        });
-        slice.ports = ports.into();
-    }
     slices
 }
