@@ -158,7 +158,9 @@ mod tests {
         "
         .parse()
         .unwrap();
-        let plan = scenario.planner().plan(IpFamily::V4);
+        let mut planner = scenario.planner();
+        planner.delta();
+        let plan = planner.plan(IpFamily::V4);
         let mut renderer = Renderer::new(Settings::default(), IpFamily::V4);
         let mut lines = Vec::new();
         for (name, port) in &plan.service_ports {
@@ -166,6 +168,33 @@ mod tests {
                 lines.push(Line(IpFamily::V4, &key, &value).to_string());
             }
         }
-        expect![""].assert_eq(&lines.join("\n"));
+        expect![[r#"
+            element addresses { 10.96.0.1 }
+            element addresses { 192.0.2.1 }
+            element frontends { 10.96.0.1:80/tcp comment "default/web" }
+            element frontends { 192.0.2.1:80/tcp comment "default/web" }
+            element frontends { 198.18.0.10:30080/tcp comment "default/web" }
+            element masquerade { 10.96.0.1:80/tcp : goto masquerade-node-outside }
+            element masquerade { 192.0.2.1:80/tcp : goto masquerade-node }
+            element masquerade { 198.18.0.10:30080/tcp : goto masquerade-node }
+            element hairpin { 10.64.1.1:8080/tcp }
+            element hairpin { 10.64.2.1:8080/tcp }
+            element firewalled { 192.0.2.1:80/tcp }
+            element sources { 192.0.2.1:80/tcp from 203.0.113.0 }
+            element marks { 192.0.2.1:80/tcp : 0x53000004 comment "default/web" }
+            element marks { 198.18.0.10:30080/tcp : 0x53000004 comment "default/web" }
+            address 10.96.0.1
+            address 192.0.2.1
+            -A -f 1392508932 -s mh
+            -A -t 10.96.0.1:80 -s rr -p 600
+            -A -t 192.0.2.1:80 -s rr -p 600
+            -A -t 198.18.0.10:30080 -s rr -p 600
+            -a -f 1392508932 -r 10.64.1.1:8080 -m -w 1
+            -a -f 1392508932 -r 10.64.2.1:8080 -m -w 1
+            -a -t 10.96.0.1:80 -r 10.64.1.1:8080 -m -w 1
+            -a -t 10.96.0.1:80 -r 10.64.2.1:8080 -m -w 1
+            -a -t 192.0.2.1:80 -r 10.64.1.1:8080 -m -w 1
+            -a -t 198.18.0.10:30080 -r 10.64.1.1:8080 -m -w 1"#]]
+        .assert_eq(&lines.join("\n"));
     }
 }

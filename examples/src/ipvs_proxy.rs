@@ -89,6 +89,7 @@ impl Backend for Ipvs {
     type Kernel = Kernel;
 
     const MODE: ProxyMode = ProxyMode::Ipvs;
+    const OWN_LINKS: &[&str] = &["svc-ipvs4", "svc-ipvs6"];
 
     fn open(&self, config: &NodeConfig) -> Result<Families<Self>, Box<dyn Error>> {
         let settings = settings(&config.proxy.ipvs)?;

@@ -47,6 +47,9 @@ pub trait Backend: Sized {
     /// The mode that plans are made for.
     const MODE: ProxyMode;
 
+    /// Links that it makes: their addresses are not the node's.
+    const OWN_LINKS: &[&str] = &[];
+
     /// Opens both families in the network namespace of the calling thread.
     ///
     /// # Errors
@@ -112,7 +115,7 @@ where
         // Before the first read, so that no change is missed.
         false => Some(Watch::new(&args.input.manifests)?),
     };
-    let mut input = load(&args.input, B::MODE)?;
+    let mut input = load::<B>(&args.input)?;
     let mut families = backend.open(input.planner.config())?;
     if args.cleanup {
         for family in &mut families {
@@ -143,7 +146,7 @@ where
     <B::Kernel as Kernel<B::Render>>::Error: 'static,
 {
     enter(args)?;
-    let mut input = load(&args.input, B::MODE)?;
+    let mut input = load::<B>(&args.input)?;
     let mut families = backend.open(input.planner.config())?;
     let code = input.report();
     let differences = dry_run(backend, &mut input.planner, &mut families)?;
@@ -159,11 +162,11 @@ fn enter(args: &ProxyArgs) -> Result<(), Box<dyn Error>> {
 }
 
 /// Reads manifests; a node that they do not describe has the addresses of the host.
-fn load(args: &InputArgs, mode: ProxyMode) -> Result<Input, Box<dyn Error>> {
-    let mut input = args.load(Some(mode));
+fn load<B: Backend>(args: &InputArgs) -> Result<Input, Box<dyn Error>> {
+    let mut input = args.load(Some(B::MODE));
     let mut config = input.planner.config().clone();
     if input.planner.state().node(&config.name).is_none() {
-        config.local_addresses = host::addresses()?;
+        config.local_addresses = host::addresses(B::OWN_LINKS)?;
     }
     // A fresh planner: what it has to say first is for the families.
     input.planner = Planner::new(config);

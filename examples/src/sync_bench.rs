@@ -4,6 +4,7 @@ use std::error::Error;
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::{Duration, Instant};
 
+use backend_ipvs::{Presence, System};
 use nix::sched::{CloneFlags, unshare};
 use nix::sys::resource::{UsageWho, getrusage};
 use serde_json::{Value, json};
@@ -81,7 +82,10 @@ pub fn run(args: &Args) -> Result<(), Box<dyn Error>> {
     let result = match args.backend {
         Backend::Nftables => measure(args, ProxyMode::Nftables, nftables)?,
         Backend::Iptables => measure(args, ProxyMode::Iptables, || iptables(args))?,
-        Backend::Ipvs => measure(args, ProxyMode::Ipvs, ipvs)?,
+        Backend::Ipvs => {
+            first_address()?;
+            measure(args, ProxyMode::Ipvs, ipvs)?
+        }
     };
     match args.output {
         Output::Json => println!("{result}"),
@@ -123,6 +127,17 @@ fn iptables(
     let renderer = backend_iptables::Renderer::new(*kernel.config());
     let reconciler = Reconciler::new(renderer, IpFamily::V4);
     Ok(Family { reconciler, kernel })
+}
+
+/// Gives the namespace its first address, before which IPVS takes no destination. The first sync
+/// removes it.
+fn first_address() -> Result<(), Box<dyn Error>> {
+    let settings = backend_ipvs::Settings::default();
+    let mut kernel = backend_ipvs::Kernel::open(&settings, IpFamily::V4)?;
+    kernel.system().make_link()?;
+    let first = [(IpAddr::from([198, 18, 0, 10]), Presence::Present)];
+    kernel.system().change_addresses(&first)?;
+    Ok(())
 }
 
 fn ipvs() -> Result<Family<backend_ipvs::Renderer, backend_ipvs::Kernel>, Box<dyn Error>> {

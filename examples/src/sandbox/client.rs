@@ -151,7 +151,7 @@ impl fmt::Display for Outcome {
 /// Asks the server at `to` once, from inside a namespace.
 ///
 /// `source` may be any address, also one that the namespace does not have (yet); without it the
-/// kernel chooses. TCP and SCTP connect and read a line; UDP sends one datagram and reads one.
+/// kernel chooses. TCP connects and reads a line, SCTP sends one first; UDP sends one datagram and reads one.
 ///
 /// # Errors
 ///
@@ -182,9 +182,7 @@ pub(super) fn ask(
     let start = Instant::now();
     let deadline = start + timeout;
     let mut connection = Connection::open(target, deadline, closing)?;
-    if target.transport == Transport::Udp {
-        connection.send(b"?\n")?;
-    }
+    connection.begin()?;
     let answer = connection.answer(deadline)?;
     Ok(Outcome::Answered {
         pod: answer.pod,

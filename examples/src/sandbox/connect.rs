@@ -116,6 +116,14 @@ impl Connection {
         self.transport
     }
 
+    /// Says something where the server does not begin.
+    pub(super) fn begin(&self) -> Result<(), Failure> {
+        match self.transport {
+            Transport::Tcp => Ok(()),
+            Transport::Udp | Transport::Sctp => self.send(b"?\n"),
+        }
+    }
+
     /// Sends a few bytes; a full send buffer counts as silence of the peer.
     pub(super) fn send(&self, bytes: &[u8]) -> Result<(), Failure> {
         match send(self.socket.as_raw_fd(), bytes, MsgFlags::MSG_NOSIGNAL) {

@@ -17,8 +17,9 @@ use super::{Error, Namespace, Transport};
 
 /// Servers of one pod: any number of ports, one thread.
 ///
-/// A TCP connection or SCTP association is greeted with a line `NAME PEER` and then echoes what it receives until the
-/// client closes it. A UDP datagram is answered with the same line. Stops when dropped, and closes
+/// A TCP connection is greeted with a line `NAME PEER` and then echoes what it receives until the
+/// client closes it. An SCTP association does the same, but waits for the client to begin. A UDP
+/// datagram is answered with the same line. Stops when dropped, and closes
 /// its connections then.
 #[derive(Debug)]
 pub struct Server {
@@ -92,7 +93,7 @@ impl Drop for Server {
 struct Sockets {
     name: String,
     stopped: UnixStream,
-    listeners: Vec<TcpListener>,
+    listeners: Vec<(Transport, TcpListener)>,
     datagrams: Vec<UdpSocket>,
     connections: Vec<Connection>,
 }
@@ -100,6 +101,8 @@ struct Sockets {
 /// A connection and what it could not yet send.
 struct Connection {
     stream: TcpStream,
+    /// Said when the client has begun.
+    greeting: Vec<u8>,
     unsent: Vec<u8>,
 }
 
@@ -138,7 +141,7 @@ impl Sockets {
                 // What the standard library does with it is the same for both.
                 let listener = TcpListener::from(socket);
                 let local = listener.local_addr();
-                self.listeners.push(listener);
+                self.listeners.push((transport, listener));
                 local
             }
             Transport::Udp => {
@@ -179,7 +182,7 @@ impl Sockets {
         fds.extend(
             self.listeners
                 .iter()
-                .map(|one| PollFd::new(one.as_fd(), PollFlags::POLLIN)),
+                .map(|(_, one)| PollFd::new(one.as_fd(), PollFlags::POLLIN)),
         );
         fds.extend(
             self.datagrams
@@ -216,15 +219,23 @@ impl Sockets {
     }
 
     fn accept(&mut self, place: usize) {
-        let Some(listener) = self.listeners.get(place) else {
+        let Some((transport, listener)) = self.listeners.get(place) else {
             return;
         };
         loop {
             match listener.accept() {
                 Ok((stream, peer)) => {
+                    let greeting = greeting(&self.name, peer).into_bytes();
+                    let (greeting, unsent) = match transport {
+                        Transport::Tcp | Transport::Udp => (Vec::new(), greeting),
+                        // What the server says at once may overtake, on another processor, its
+                        // last packet of the handshake, and is then discarded for three seconds.
+                        Transport::Sctp => (greeting, Vec::new()),
+                    };
                     let mut connection = Connection {
                         stream,
-                        unsent: greeting(&self.name, peer).into_bytes(),
+                        greeting,
+                        unsent,
                     };
                     if connection.begin().is_ok() {
                         self.connections.push(connection);
@@ -284,7 +295,10 @@ impl Connection {
         while self.unsent.is_empty() {
             match self.stream.read(&mut bytes) {
                 Ok(0) => return Err(ErrorKind::UnexpectedEof.into()),
-                Ok(count) => self.unsent.extend(bytes.iter().take(count)),
+                Ok(count) => {
+                    self.unsent.append(&mut self.greeting);
+                    self.unsent.extend(bytes.iter().take(count));
+                }
                 Err(error) if error.kind() == ErrorKind::WouldBlock => break,
                 Err(error) => return Err(error),
             }

@@ -217,9 +217,7 @@ impl Session {
 
 fn begin(target: &Target, deadline: Instant) -> Result<(Connection, Answer), Failure> {
     let mut connection = Connection::open(target, deadline, Closing::Orderly)?;
-    if target.transport == Transport::Udp {
-        connection.send(b"?\n")?;
-    }
+    connection.begin()?;
     let answer = connection.answer(deadline)?;
     Ok((connection, answer))
 }

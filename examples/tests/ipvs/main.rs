@@ -15,6 +15,7 @@ mod frontends;
 #[path = "../packets/lab.rs"]
 mod lab;
 mod objects;
+mod programs;
 #[path = "../packets/sctp.rs"]
 mod sctp;
 mod stage;
@@ -55,6 +56,9 @@ fn main() -> ExitCode {
                 "ipvs_a_taken_front_end_is_named",
                 objects::a_taken_front_end_is_named,
             ),
+            trial("ipvs_proxy_once", programs::once),
+            trial("ipvs_proxy_serves", programs::serves),
+            trial("ipvs_sync_bench", programs::bench),
             trial("ipvs_persistence", connections::persistence),
             trial("ipvs_draining", connections::draining),
             trial("ipvs_draining_the_last", connections::draining_the_last),

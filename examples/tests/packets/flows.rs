@@ -6,7 +6,6 @@ use std::time::Instant;
 
 use examples::flow_cases::{self, FlowCase};
 use examples::packets::{CaseResult, Tally, run_cases};
-use svc_core::Protocol;
 
 use crate::lab::UnderTest;
 

@@ -11,7 +11,7 @@ use std::time::Duration;
 use backend_iptables::Variant;
 use examples::cluster::{Cluster, feed};
 use examples::manifest::{Manifests, Source, read_with_stdin};
-use examples::packets::{Backend, BackendError, World, iptables, nftables};
+use examples::packets::{Backend, BackendError, Choice, World, iptables, nftables};
 use examples::sandbox::{Layout, Outcome, Transport, probe};
 use svc_core::config::{LocalDetection, ProxyConfig, ProxyMode};
 use svc_core::object::{Conditions, EndpointPort, EndpointSlice, Node, SliceEndpoint};
@@ -83,6 +83,7 @@ impl Lab {
             ..base.nodes[0].clone()
         };
         let world = World::new(&node).unwrap();
+        let world = world.choosing(Choice::of(under_test.mode));
         let backend = world.sandbox().node().run(under_test.open).unwrap();
         let proxy = ProxyConfig {
             detect_local: LocalDetection::ClusterCidr(
