@@ -80,8 +80,8 @@ pub(crate) fn nothing_is_lost(under_test: &UnderTest) {
     }
 }
 
-/// Failures that are nobody's fault: IPVS drops the datagram that meets a connection whose endpoint
-/// has gone, so a port pair that comes again within its second may be lost.
+/// Failures of a client that are not the backend's: IPVS drops a datagram whose endpoint it deletes
+/// just as it sends it there, and the next one of a port pair that is known and has no endpoint.
 fn forgiven(under_test: &UnderTest, transport: Transport) -> u64 {
     match (under_test.mode, transport) {
         (ProxyMode::Ipvs, Transport::Udp) => 1,
