@@ -130,6 +130,7 @@ fn install(args: &Args, planner: &mut Planner) -> Result<Box<dyn Send>, Box<dyn 
         sync_bench::Backend::Iptables => {
             Box::new(settle(sync_bench::iptables(args.variant)?, planner)?)
         }
+        sync_bench::Backend::Ipvs => Box::new(settle(sync_bench::ipvs()?, planner)?),
     })
 }
 

@@ -89,7 +89,7 @@ impl Backend for Iptables {
         Ok(family.kernel.cleanup()?)
     }
 
-    fn follow(&mut self, _: &mut Families<Self>) -> Result<(), Box<dyn Error>> {
+    fn follow(&mut self, _: &NodeConfig, _: &mut Families<Self>) -> Result<(), Box<dyn Error>> {
         Ok(())
     }
 

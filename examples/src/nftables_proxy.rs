@@ -78,7 +78,7 @@ impl Backend for Nftables {
         Ok(families.map_err(|error| format!("nf_tables: {error}"))?)
     }
 
-    fn print(&self, key: &Key, value: &Value) -> String {
+    fn print(&self, _: IpFamily, key: &Key, value: &Value) -> String {
         Line(key, value).to_string()
     }
 
@@ -86,7 +86,7 @@ impl Backend for Nftables {
         Ok(family.kernel.cleanup()?)
     }
 
-    fn follow(&mut self, families: &mut Families) -> Result<(), Box<dyn Error>> {
+    fn follow(&mut self, _: &NodeConfig, families: &mut Families) -> Result<(), Box<dyn Error>> {
         // One socket hears of both families.
         let first = families.first_mut().ok_or("no address family")?;
         self.events = Some(first.kernel.socket().events()?);

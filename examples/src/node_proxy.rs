@@ -8,7 +8,7 @@ use std::process::ExitCode;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use svc_core::config::ProxyMode;
-use svc_core::{Action, Kernel, NodeConfig, Planner, Render};
+use svc_core::{Action, IpFamily, Kernel, NodeConfig, Planner, Render};
 
 use crate::cli::input::{Input, InputArgs};
 use crate::cli::one_line;
@@ -46,6 +46,9 @@ pub trait Backend: Sized {
     /// The mode that plans are made for.
     const MODE: ProxyMode;
 
+    /// Links that it makes: their addresses are not the node's.
+    const OWN_LINKS: &[&str] = &[];
+
     /// Opens both families in the network namespace of the calling thread.
     ///
     /// # Errors
@@ -61,11 +64,15 @@ pub trait Backend: Sized {
         family: &mut Family<Self::Render, Self::Kernel>,
     ) -> Result<(), Box<dyn Error>>;
 
-    /// Starts to look for changes that others make.
+    /// Prepares the host for a sync, and starts to look for changes that others make.
     ///
     /// # Errors
     /// What the kernel says.
-    fn follow(&mut self, families: &mut Families<Self>) -> Result<(), Box<dyn Error>>;
+    fn follow(
+        &mut self,
+        config: &NodeConfig,
+        families: &mut Families<Self>,
+    ) -> Result<(), Box<dyn Error>>;
 
     /// What becomes readable when others change something, if the kernel tells.
     fn news(&self) -> Option<BorrowedFd<'_>>;
@@ -82,6 +89,7 @@ pub trait Backend: Sized {
     /// How an object would be written.
     fn print(
         &self,
+        _: IpFamily,
         key: &<Self::Render as Render>::Key,
         value: &<Self::Render as Render>::Value,
     ) -> String {
@@ -106,7 +114,7 @@ where
         // Before the first read, so that no change is missed.
         false => Some(Watch::new(&args.input.manifests)?),
     };
-    let mut input = load(&args.input, B::MODE)?;
+    let mut input = load::<B>(&args.input)?;
     let mut families = backend.open(input.planner.config())?;
     if args.cleanup {
         for family in &mut families {
@@ -119,7 +127,7 @@ where
         dry_run(&backend, &mut input.planner, &mut families)?;
         return Ok(code);
     }
-    backend.follow(&mut families)?;
+    backend.follow(input.planner.config(), &mut families)?;
     let reports = update(&mut input.planner, &mut families)?;
     report(&backend, &reports, &families);
     match watch {
@@ -137,7 +145,7 @@ where
     <B::Kernel as Kernel<B::Render>>::Error: 'static,
 {
     enter(args)?;
-    let mut input = load(&args.input, B::MODE)?;
+    let mut input = load::<B>(&args.input)?;
     let mut families = backend.open(input.planner.config())?;
     let code = input.report();
     let differences = dry_run(backend, &mut input.planner, &mut families)?;
@@ -153,11 +161,11 @@ fn enter(args: &ProxyArgs) -> Result<(), Box<dyn Error>> {
 }
 
 /// Reads manifests; a node that they do not describe has the addresses of the host.
-fn load(args: &InputArgs, mode: ProxyMode) -> Result<Input, Box<dyn Error>> {
-    let mut input = args.load(Some(mode));
+fn load<B: Backend>(args: &InputArgs) -> Result<Input, Box<dyn Error>> {
+    let mut input = args.load(Some(B::MODE));
     let mut config = input.planner.config().clone();
     if input.planner.state().node(&config.name).is_none() {
-        config.local_addresses = host::addresses()?;
+        config.local_addresses = host::addresses(B::OWN_LINKS)?;
     }
     // A fresh planner: what it has to say first is for the families.
     input.planner = Planner::new(config);
@@ -249,6 +257,7 @@ where
         let held = family.kernel.read()?;
         family.reconciler.on_read(held);
         println!("# {}", backend.title(family));
+        let address_family = family.reconciler.family();
         let Action::Commit(transaction) = family.reconciler.poll() else {
             continue;
         };
@@ -256,7 +265,7 @@ where
             differences += 1;
             for (sign, value) in [("-", &edit.before), ("+", &edit.after)] {
                 if let Some(value) = value {
-                    println!("{sign} {}", backend.print(&edit.key, value));
+                    println!("{sign} {}", backend.print(address_family, &edit.key, value));
                 }
             }
         }

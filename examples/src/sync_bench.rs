@@ -4,6 +4,7 @@ use std::error::Error;
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::{Duration, Instant};
 
+use backend_ipvs::{Presence, System};
 use nix::sched::{CloneFlags, unshare};
 use nix::sys::resource::{UsageWho, getrusage};
 use serde_json::{Value, json};
@@ -56,6 +57,8 @@ pub enum Backend {
     Nftables,
     /// iptables-restore
     Iptables,
+    /// Virtual servers over generic netlink, and the companion table
+    Ipvs,
 }
 
 impl Backend {
@@ -63,6 +66,7 @@ impl Backend {
         match self {
             Self::Nftables => ProxyMode::Nftables,
             Self::Iptables => ProxyMode::Iptables,
+            Self::Ipvs => ProxyMode::Ipvs,
         }
     }
 }
@@ -88,6 +92,10 @@ pub fn run(args: &Args) -> Result<(), Box<dyn Error>> {
     let result = match args.backend {
         Backend::Nftables => measure(args, args.backend.mode(), nftables)?,
         Backend::Iptables => measure(args, args.backend.mode(), || iptables(args.variant))?,
+        Backend::Ipvs => {
+            first_address()?;
+            measure(args, args.backend.mode(), ipvs)?
+        }
     };
     match args.output {
         Output::Json => println!("{result}"),
@@ -129,6 +137,29 @@ pub(crate) fn iptables(
     let renderer = backend_iptables::Renderer::new(*kernel.config());
     let reconciler = Reconciler::new(renderer, IpFamily::V4);
     Ok(Family { reconciler, kernel })
+}
+
+/// Gives the namespace its first address, before which IPVS takes no destination. The first sync
+/// removes it.
+fn first_address() -> Result<(), Box<dyn Error>> {
+    let settings = backend_ipvs::Settings::default();
+    let mut kernel = backend_ipvs::Kernel::open(&settings, IpFamily::V4)?;
+    kernel.system().make_link()?;
+    let first = [(IpAddr::from([198, 18, 0, 10]), Presence::Present)];
+    kernel.system().change_addresses(&first)?;
+    Ok(())
+}
+
+pub(crate) fn ipvs() -> Result<Family<backend_ipvs::Renderer, backend_ipvs::Kernel>, Box<dyn Error>>
+{
+    let settings = backend_ipvs::Settings::default();
+    Ok(Family {
+        kernel: backend_ipvs::Kernel::open(&settings, IpFamily::V4)?,
+        reconciler: Reconciler::new(
+            backend_ipvs::Renderer::new(settings, IpFamily::V4),
+            IpFamily::V4,
+        ),
+    })
 }
 
 fn measure<R: Render, K: Kernel<R>>(

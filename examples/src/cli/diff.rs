@@ -5,6 +5,7 @@ use std::process::ExitCode;
 
 use super::input::InputArgs;
 use crate::iptables_proxy::{Iptables, VariantArg};
+use crate::ipvs_proxy::{Ipvs, Sysctls};
 use crate::nftables_proxy::Nftables;
 use crate::node_proxy::{self, ProxyArgs};
 
@@ -36,6 +37,8 @@ pub enum Backend {
     Nftables,
     /// iptables
     Iptables,
+    /// IPVS and its companion table
+    Ipvs,
 }
 
 /// Exit code when there are differences.
@@ -56,6 +59,7 @@ pub fn run(args: &DiffArgs) -> Result<ExitCode, Box<dyn Error>> {
     let (code, differences) = match args.backend {
         Backend::Nftables => node_proxy::diff(&proxy, &Nftables::new(&args.table))?,
         Backend::Iptables => node_proxy::diff(&proxy, &Iptables::new(args.variant))?,
+        Backend::Ipvs => node_proxy::diff(&proxy, &Ipvs::new(Sysctls::Keep))?,
     };
     Ok(match differences {
         0 => code,
