@@ -42,14 +42,12 @@ pub fn parse<T: Parser>() -> Result<T, ExitCode> {
     read(T::command())
 }
 
-/// The same for a proxy, which needs no manifests to clean up.
+/// The same for a proxy, which needs no manifests to clean up or to watch a cluster.
 ///
 /// # Errors
 /// With the exit code, after the message has been printed.
 pub fn parse_proxy<T: Parser>() -> Result<T, ExitCode> {
-    read(T::command().mut_arg("manifests", |manifests| {
-        manifests.required(false).required_unless_present("cleanup")
-    }))
+    read(T::command().mut_arg("manifests", |manifests| manifests.required(false)))
 }
 
 fn read<T: Parser>(command: Command) -> Result<T, ExitCode> {

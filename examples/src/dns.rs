@@ -13,7 +13,6 @@ pub mod answer;
 pub mod args;
 mod bind;
 mod forward;
-mod http;
 mod merge;
 pub mod message;
 mod metrics;

@@ -168,13 +168,8 @@ impl Conntrack {
         message(&mut request, header, family, 0, content);
         let parts = [IoSlice::new(&request)];
         loop {
-            let sent = sendmsg::<NetlinkAddr>(
-                self.fd.as_raw_fd(),
-                &parts,
-                &[],
-                MsgFlags::empty(),
-                None,
-            );
+            let sent =
+                sendmsg::<NetlinkAddr>(self.fd.as_raw_fd(), &parts, &[], MsgFlags::empty(), None);
             match sent {
                 Err(Errno::EINTR) => {}
                 Err(errno) => return Err(errno),
