@@ -3,6 +3,7 @@
 pub mod backend;
 pub mod cli;
 pub mod cluster;
+pub mod cluster_watch;
 pub mod demo;
 pub mod dns;
 pub mod flow_cases;

@@ -77,6 +77,34 @@ pub struct Skipped {
     pub name: String,
 }
 
+/// Manifests that come from elsewhere than files, such as the lists of an API server.
+#[derive(Default)]
+pub struct Reading {
+    collector: Collector,
+}
+
+impl Reading {
+    /// Takes over the objects of a document; `origin` is named in problems and diagnostics.
+    pub fn document(&mut self, origin: &str, document: wire::Document) {
+        self.collector.document(&origin.into(), None, document);
+    }
+
+    /// Notes that something could not be read.
+    pub fn problem(&mut self, origin: &str, message: String) {
+        self.collector.problem(Problem {
+            file: origin.into(),
+            line: None,
+            column: None,
+            message,
+        });
+    }
+
+    /// All objects.
+    pub fn finish(self) -> Manifests {
+        self.collector.finish()
+    }
+}
+
 /// Reads manifests from several sources, standard input from the process.
 pub fn read(sources: &[Source]) -> Manifests {
     read_with_stdin(sources, &mut std::io::stdin())
