@@ -50,13 +50,24 @@ pub use error::Error;
 pub use notice::{Link, Notice};
 pub use subject::{Interest, LISTED, Missing, Pods, Resource, Subject};
 
-use crate::manifest::Manifests;
+use crate::manifest::Reading;
 
 /// Which cluster, and as whom.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Access {
     /// A file; when unset those of `KUBECONFIG`, and without that the ServiceAccount of the pod.
     pub kubeconfig: Option<PathBuf>,
+}
+
+/// Reads the argument of `--kubeconfig`.
+///
+/// # Errors
+/// Without the feature `cluster`, in the words of [`Error::NotBuilt`].
+pub fn kubeconfig(argument: &str) -> Result<PathBuf, Error> {
+    match cfg!(feature = "cluster") {
+        true => Ok(argument.into()),
+        false => Err(Error::NotBuilt),
+    }
 }
 
 /// What to watch, and how.
@@ -139,13 +150,13 @@ pub fn start(
 
 /// Lists all objects that have a part in Services, once, as manifests would have them.
 ///
-/// A resource that cannot be listed is named in [`Manifests::problems`]; the rest is there.
+/// A resource that cannot be listed is a problem of the reading; the rest is there.
 ///
 /// # Errors
 /// As [`start`], and when no resource at all can be listed.
 #[cfg(feature = "cluster")]
-pub fn list(access: &Access) -> Result<Manifests, Error> {
-    list::list(access)
+pub fn list(access: &Access, reading: &mut Reading) -> Result<(), Error> {
+    list::list(access, reading)
 }
 
 /// Fails: see the feature `cluster`.
@@ -153,6 +164,6 @@ pub fn list(access: &Access) -> Result<Manifests, Error> {
 /// # Errors
 /// Always.
 #[cfg(not(feature = "cluster"))]
-pub fn list(_: &Access) -> Result<Manifests, Error> {
+pub fn list(_: &Access, _: &mut Reading) -> Result<(), Error> {
     Err(Error::NotBuilt)
 }

@@ -1,5 +1,6 @@
 //! Library of the example binaries.
 
+pub mod api_server;
 pub mod backend;
 pub mod cli;
 pub mod cluster;

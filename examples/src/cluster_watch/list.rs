@@ -9,7 +9,7 @@ use super::access;
 use super::follow::client_words;
 use super::thread::runtime;
 use super::{Access, Error, LISTED, Resource};
-use crate::manifest::{Manifests, Reading};
+use crate::manifest::Reading;
 
 /// Objects in one page.
 const PAGE: u32 = 500;
@@ -29,13 +29,12 @@ struct HeadMetadata {
     next: String,
 }
 
-pub(super) fn list(access: &Access) -> Result<Manifests, Error> {
+pub(super) fn list(access: &Access, reading: &mut Reading) -> Result<(), Error> {
     runtime()?.block_on(async {
         let client = access::client(access).await?;
-        let mut reading = Reading::default();
         let mut failures = 0;
         for resource in LISTED {
-            let Err(message) = list_resource(&client, resource, &mut reading).await else {
+            let Err(message) = list_resource(&client, resource, reading).await else {
                 continue;
             };
             failures += 1;
@@ -56,7 +55,7 @@ pub(super) fn list(access: &Access) -> Result<Manifests, Error> {
                 | Resource::StatefulSets => reading.problem(&resource.path(), message),
             }
         }
-        Ok(reading.finish())
+        Ok(())
     })
 }
 
