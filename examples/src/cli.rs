@@ -47,7 +47,30 @@ pub fn parse<T: Parser>() -> Result<T, ExitCode> {
 /// # Errors
 /// With the exit code, after the message has been printed.
 pub fn parse_proxy<T: Parser>() -> Result<T, ExitCode> {
-    read(T::command().mut_arg("manifests", |manifests| manifests.required(false)))
+    read(T::command().mut_arg("manifests", |manifests| {
+        let manifests = manifests.required(false);
+        match cfg!(feature = "cluster") {
+            // A pod finds its cluster without a flag.
+            true => manifests.required_unless_present_any([""; 0]),
+            false => manifests.required_unless_present_any(["cleanup", "kubeconfig"]),
+        }
+    }))
+}
+
+/// The same for a server, which finds the cluster that it runs in without a flag.
+///
+/// # Errors
+/// With the exit code, after the message has been printed.
+pub fn parse_server<T: Parser>() -> Result<T, ExitCode> {
+    let command = T::command();
+    read(match cfg!(feature = "cluster") {
+        true => command.mut_arg("manifests", |manifests| {
+            manifests
+                .required(false)
+                .required_unless_present_any([""; 0])
+        }),
+        false => command,
+    })
 }
 
 fn read<T: Parser>(command: Command) -> Result<T, ExitCode> {

@@ -1,9 +1,11 @@
 //! Library of the example binaries.
 
 pub mod agent;
+pub mod api_server;
 pub mod backend;
 pub mod cli;
 pub mod cluster;
+pub mod cluster_watch;
 pub mod demo;
 pub mod dns;
 pub mod flow_cases;

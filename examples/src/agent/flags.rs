@@ -16,9 +16,6 @@ use crate::manifest::read_value;
 /// Flags of kube-proxy.
 #[derive(Clone, Debug, Default, clap::Args)]
 pub struct Flags {
-    /// Cluster to watch when there are no manifests; else KUBECONFIG, else in-cluster
-    #[arg(long, value_name = "FILE")]
-    pub kubeconfig: Option<std::path::PathBuf>,
     /// Ranges of pod addresses, one per family, with a comma
     #[arg(long, value_name = "CIDR,…")]
     cluster_cidr: Option<String>,

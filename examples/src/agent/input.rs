@@ -28,6 +28,9 @@ pub enum Input {
         /// How it is doing.
         link: SourceLink,
     },
+    /// The first lists of everything that matters were told; whoever knows says so, and the loop
+    /// finds out by itself otherwise.
+    Complete,
     /// When what changed an EndpointSlice happened, as the control plane noted it (B-234).
     Triggered(SystemTime),
     /// Somebody else may have changed what a family holds in the kernel; both if it is not known.

@@ -170,6 +170,12 @@ where
                 self.remarks_soon();
             }
             Input::Link { kind, link } => self.link(kind, link),
+            Input::Complete => {
+                let complete = self.parts.planner.state().is_complete();
+                if self.gate != Gate::Open && complete {
+                    self.open();
+                }
+            }
             Input::Triggered(at) => {
                 let mut status = self.parts.shared.lock();
                 let families = status.families.values_mut();

@@ -1,10 +1,12 @@
 //! From a command line to a loop that runs.
 
 use std::error::Error;
+use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::thread;
 
+use svc_core::wire::PodNames;
 use svc_core::{IpFamily, Kernel, NodeConfig, Planner};
 use tracing::{error, info, warn};
 
@@ -15,7 +17,7 @@ use super::family::FamilyLoop;
 use super::flags::{Flags, Settings};
 use super::flows::FlowKeeper;
 use super::health_ports::HealthPorts;
-use super::input::{Feed, Input, feed};
+use super::input::{Feed, Input, SourceLink, Stopped, feed};
 use super::jitter::Jitter;
 use super::log::{self, LogFormat};
 use super::looping::{Agent, Parts};
@@ -24,6 +26,7 @@ use super::status::{Shared, Status};
 use super::{once, server, signal, source};
 use crate::cli::input::InputArgs;
 use crate::cli::one_line;
+use crate::cluster_watch::{self, Access, ClusterWatch, Interest, Link, Notice, Tuning};
 use crate::host;
 
 /// The flags that all proxies have.
@@ -182,17 +185,64 @@ where
     Ok(ExitCode::SUCCESS)
 }
 
-/// Starts the source of objects; what is returned ends it when dropped.
-fn objects(
-    args: &ProxyArgs,
-    _node: &NodeConfig,
-    feed: &Feed,
-) -> Result<Box<dyn std::any::Any>, Box<dyn Error>> {
-    if args.input.manifests.is_empty() {
-        return Err("no objects: give --manifests".into());
+/// Where objects come from; a watch of a cluster ends when this is dropped.
+#[derive(Debug)]
+struct Objects {
+    _watch: Option<ClusterWatch>,
+}
+
+/// Starts the source of objects: manifests, or else a cluster.
+fn objects(args: &ProxyArgs, node: &NodeConfig, feed: &Feed) -> Result<Objects, Box<dyn Error>> {
+    if !args.input.manifests.is_empty() {
+        source::start(&args.input.manifests, feed.clone())?;
+        return Ok(Objects { _watch: None });
     }
-    source::start(&args.input.manifests, feed.clone())?;
-    Ok(Box::new(()))
+    let of_file = node.proxy.kubeconfig.as_deref().map(PathBuf::from);
+    let options = cluster_watch::Options {
+        access: Access {
+            kubeconfig: args.input.kubeconfig.clone().or(of_file),
+        },
+        interest: Interest::Proxy {
+            node: node.name.clone(),
+        },
+        pod_names: PodNames::Drop,
+        tuning: Tuning::default(),
+    };
+    let feed = feed.clone();
+    let told = move |notice| match input_of(notice).map(|input| feed.send(input)) {
+        Some(Err(Stopped)) => ControlFlow::Break(()),
+        Some(Ok(())) | None => ControlFlow::Continue(()),
+    };
+    let watch = cluster_watch::start(options, told)?;
+    Ok(Objects {
+        _watch: Some(watch),
+    })
+}
+
+/// What a watch says, in the words of the loop; nothing if it is for others.
+fn input_of(notice: Notice) -> Option<Input> {
+    Some(match notice {
+        Notice::Event(event) => Input::Event(event),
+        Notice::Complete => Input::Complete,
+        Notice::Remarks {
+            kind,
+            object,
+            diagnostics,
+        } => Input::Remarks {
+            kind,
+            object,
+            diagnostics,
+        },
+        Notice::Link { kind, link } => Input::Link {
+            kind,
+            link: match link {
+                Link::Up => SourceLink::Up,
+                Link::Down { error, .. } => SourceLink::Down(error),
+                Link::Absent { error } => SourceLink::Absent(error),
+            },
+        },
+        Notice::Pod(_) | Notice::Namespace(_) => return None,
+    })
 }
 
 /// A thread that waits for what the kernel tells.

@@ -28,7 +28,7 @@ pub(super) fn start(paths: &[PathBuf], feed: Feed) -> Result<(), Box<dyn Error>>
         .iter()
         .filter_map(|source| match source {
             Source::Path(path) => Some(path.clone()),
-            Source::Stdin => None,
+            Source::Stdin | Source::Cluster(_) => None,
         })
         .collect();
     // Before the first read, so that no change is missed.

@@ -7,14 +7,18 @@ use svc_core::config::{ModeChoice, ProxyConfig, ProxyMode, read};
 use svc_core::{Diagnostic, NodeConfig, Planner, Severity};
 
 use crate::cluster::{Cluster, feed};
+use crate::cluster_watch::kubeconfig;
 use crate::manifest::{self, Manifests, Source, read_value};
 
 /// The common input flags.
 #[derive(Clone, Debug, Default, clap::Args)]
 pub struct InputArgs {
     /// File, directory or - (standard input) with Kubernetes objects; repeatable
-    #[arg(long, value_name = "PATH", required = true)]
+    #[arg(long, value_name = "PATH", required_unless_present = "kubeconfig")]
     pub manifests: Vec<PathBuf>,
+    /// Kubeconfig of a cluster to read from instead of manifests
+    #[arg(long, value_name = "FILE", conflicts_with = "manifests", value_parser = kubeconfig)]
+    pub kubeconfig: Option<PathBuf>,
     /// KubeProxyConfiguration (v1alpha1), as in a cluster's kube-proxy ConfigMap
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
@@ -46,7 +50,7 @@ pub struct Input {
 impl InputArgs {
     /// The sources of manifests.
     pub fn sources(&self) -> Vec<Source> {
-        self.manifests.iter().cloned().map(Source::from).collect()
+        Source::of_arguments(&self.manifests, self.kubeconfig.as_ref())
     }
 
     /// Reads configuration and manifests, and plans.

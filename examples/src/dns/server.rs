@@ -15,6 +15,7 @@ use svc_core::dns::Zone;
 
 use super::args::ZoneArgs;
 use super::bind::{self, Others};
+use super::cluster::{Following, follow};
 use super::forward::{Chain, Forwarder};
 use super::metrics::{Metrics, add};
 use super::respond::{Order, Outside, Policy};
@@ -79,18 +80,14 @@ type Failure = (String, io::Result<()>);
 /// # Errors
 /// What went wrong, for one line on standard error.
 pub fn run(args: &Args) -> Result<ExitCode, Box<dyn Error>> {
-    // Before the first read, so that no change is missed. Standard input can be read once only.
-    let watch = match args
-        .zone
-        .manifests
-        .iter()
-        .any(|path| path.as_os_str() == "-")
-    {
-        true => None,
-        false => Some(Watch::new(&args.zone.manifests)?),
-    };
     let mut source = ZoneSource::new(args.zone.options())?;
-    load(&args.zone, &mut source);
+    let changes = changes(&args.zone)?;
+    match changes {
+        Changes::Files(_) | Changes::Never => {
+            load(&args.zone, &mut source);
+        }
+        Changes::Cluster(_) => {}
+    }
     let workers = match args.workers {
         Some(workers) => usize::from(workers),
         None => thread::available_parallelism().map_or(1, usize::from),
@@ -103,14 +100,40 @@ pub fn run(args: &Args) -> Result<ExitCode, Box<dyn Error>> {
     for (at, address) in args.listen.iter().enumerate() {
         listen(*address, workers, at * workers, &shared, &failed)?;
     }
-    if let Some(watch) = watch {
-        let reloading = shared.clone();
-        let zone_args = args.zone.clone();
-        spawn("dns-reload", "manifests".into(), &failed, move || {
-            reload(&zone_args, &mut source, &watch, &reloading)
-        })?;
+    let changing = shared.clone();
+    match changes {
+        Changes::Never => {}
+        Changes::Files(watch) => {
+            let zone_args = args.zone.clone();
+            spawn("dns-reload", "manifests".into(), &failed, move || {
+                reload(&zone_args, &mut source, &watch, &changing)
+            })?;
+        }
+        Changes::Cluster(following) => {
+            spawn("dns-follow", "cluster".into(), &failed, move || {
+                following.run(&mut source, &changing)
+            })?;
+        }
     }
     wait(&failures)
+}
+
+/// Where changes come from.
+enum Changes {
+    Files(Watch),
+    Cluster(Following),
+    /// Standard input can be read once only.
+    Never,
+}
+
+/// Looks for changes, before the first read, so that none is missed.
+fn changes(args: &ZoneArgs) -> Result<Changes, Box<dyn Error>> {
+    let from_stdin = args.manifests.iter().any(|path| path.as_os_str() == "-");
+    Ok(match (args.access(), from_stdin) {
+        (Some(access), _) => Changes::Cluster(follow(access, args)?),
+        (None, false) => Changes::Files(Watch::new(&args.manifests)?),
+        (None, true) => Changes::Never,
+    })
 }
 
 fn wait(failures: &Receiver<Failure>) -> Result<ExitCode, Box<dyn Error>> {
