@@ -4,6 +4,7 @@
 //! act upon is named, so that nobody relies on it.
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use svc_core::config::{ModeChoice, ProxyMode, read};
 use svc_core::wire::Value;
@@ -154,7 +155,10 @@ impl Settings {
             ));
         }
         flags.overlay(&mut file, mode, &mut warnings);
-        let (proxy, diagnostics) = read(&file, ModeChoice::Fixed(mode));
+        let (mut proxy, diagnostics) = read(&file, ModeChoice::Fixed(mode));
+        if flags.periods.min_is_zero(mode) {
+            proxy.min_sync_period = Duration::ZERO;
+        }
         for diagnostic in diagnostics {
             match diagnostic.severity {
                 Severity::Error => errors.push(diagnostic.to_string()),
@@ -332,6 +336,22 @@ impl Flags {
     }
 }
 
+impl PeriodFlags {
+    /// In a file zero means the default, as a flag it means zero.
+    fn min_is_zero(&self, mode: ProxyMode) -> bool {
+        let flag = match mode {
+            ProxyMode::Iptables => &self.iptables_min_sync_period,
+            ProxyMode::Ipvs => &self.ipvs_min_sync_period,
+            ProxyMode::Nftables => &self.nftables_min_sync_period,
+        };
+        let number = |text: &String| {
+            let unit = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+            unit.parse().is_ok_and(|number: f64| number == 0.0)
+        };
+        flag.as_ref().is_some_and(number)
+    }
+}
+
 impl IdleFlags {
     fn name(&self, warnings: &mut Vec<String>) {
         for (flag, given) in [
@@ -387,7 +407,6 @@ fn put(file: &mut Value, path: &str, value: Value) {
 #[cfg(test)]
 mod tests {
     use clap::Parser;
-    use std::time::Duration;
 
     use super::*;
 

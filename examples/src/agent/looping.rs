@@ -586,8 +586,8 @@ fn tell(family: IpFamily, run: &RunSummary) {
             info!(%family, took, cause, edits, "synced");
         }
         Ok((edits, applied)) => {
-            let waited = applied.waited.map(|waited| format!("{waited:.1?}"));
-            debug!(%family, took, cause, edits, ?waited, "synced");
+            let waited = format!("{:.1?}", applied.waited.unwrap_or_default());
+            debug!(%family, took, cause, edits, waited, "synced");
         }
     }
 }
