@@ -203,6 +203,7 @@ pub(super) fn words(error: &watcher::Error) -> String {
 pub(super) fn client_words(error: &kube::Error) -> String {
     match error {
         kube::Error::Api(status) => status_words(status),
+        kube::Error::Service(cause) => one_line(&**cause),
         other => one_line(other),
     }
 }
