@@ -30,7 +30,7 @@ fn main() -> Result<(), Box<dyn Error>> {
 }
 
 /// Tells what changes in the plans of a node, until told to stop.
-pub async fn run(
+pub(crate) async fn run(
     client: Client,
     mut changed: impl FnMut(&PlanDelta) -> ControlFlow<()>,
 ) -> Result<(), Box<dyn Error>> {

@@ -192,6 +192,7 @@ fn accept(listener: &TcpListener, transport: Transport, shared: &Arc<Shared>) {
             lock(&shared.connections).push(handle);
         }
         let shared = shared.clone();
+        let handle = connection.try_clone();
         // A thread that cannot start drops its connection.
         let _ = thread::Builder::new()
             .name("api-client".into())
@@ -203,6 +204,10 @@ fn accept(listener: &TcpListener, transport: Transport, shared: &Arc<Shared>) {
                     Transport::Tls => tls::accept(connection)
                         .and_then(|connection| serve::connection(connection, &shared)),
                 };
+                // The list of connections holds it open otherwise.
+                if let Ok(handle) = handle {
+                    let _ = handle.shutdown(Shutdown::Both);
+                }
             });
     }
 }

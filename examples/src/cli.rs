@@ -64,12 +64,8 @@ pub fn parse_proxy<T: Parser>() -> Result<T, ExitCode> {
 pub fn parse_server<T: Parser>() -> Result<T, ExitCode> {
     let command = T::command();
     read(match cfg!(feature = "cluster") {
-        true => command.mut_arg("manifests", |manifests| {
-            manifests
-                .required(false)
-                .required_unless_present_any([""; 0])
-        }),
-        false => command,
+        true => command,
+        false => command.mut_arg("manifests", |manifests| manifests.required(true)),
     })
 }
 

@@ -35,6 +35,8 @@ mod output;
 #[cfg(feature = "cluster")]
 mod paced;
 #[cfg(feature = "cluster")]
+mod post;
+#[cfg(feature = "cluster")]
 mod retry;
 mod subject;
 #[cfg(feature = "cluster")]
@@ -45,6 +47,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use svc_core::wire::PodNames;
+use svc_core::{NamespacedName, ObjectKind};
 
 pub use error::Error;
 pub use notice::{Link, Notice};
@@ -115,11 +118,82 @@ impl Default for Tuning {
     }
 }
 
+/// Something that the owner of an object should see, as an Event of Kubernetes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Posting {
+    /// Kind of the object.
+    pub kind: ObjectKind,
+    /// The object; the Event is in its namespace.
+    pub object: NamespacedName,
+    /// Whether something is wrong.
+    pub importance: Importance,
+    /// In one word, from a closed set.
+    pub reason: String,
+    /// In words.
+    pub message: String,
+    /// Who says so: the name of the node.
+    pub reporter: String,
+}
+
+/// Types of Events.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub enum Importance {
+    Normal,
+    Warning,
+}
+
+impl Importance {
+    /// As the API writes it.
+    pub fn text(self) -> &'static str {
+        match self {
+            Self::Normal => "Normal",
+            Self::Warning => "Warning",
+        }
+    }
+}
+
+/// Posts Events of Kubernetes on the thread of the watches; cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Poster {
+    #[cfg(feature = "cluster")]
+    sender: tokio::sync::mpsc::Sender<Posting>,
+}
+
+impl Poster {
+    /// Posts, or drops what cannot be posted soon, without waiting.
+    #[cfg(feature = "cluster")]
+    pub fn post(&self, posting: Posting) {
+        // A courtesy: nothing depends on it.
+        let _ = self.sender.try_send(posting);
+    }
+
+    /// Drops it: without the feature there is no cluster.
+    #[cfg(not(feature = "cluster"))]
+    pub fn post(&self, _: Posting) {}
+}
+
 /// Watches that go on until this is dropped, or the sink breaks.
 #[derive(Debug)]
 pub struct ClusterWatch {
     #[cfg(feature = "cluster")]
-    _thread: thread::Thread,
+    thread: thread::Thread,
+}
+
+impl ClusterWatch {
+    /// What posts Events to the same cluster.
+    #[cfg(feature = "cluster")]
+    pub fn poster(&self) -> Poster {
+        Poster {
+            sender: self.thread.postings(),
+        }
+    }
+
+    /// Without the feature there is never a value to call this on.
+    #[cfg(not(feature = "cluster"))]
+    pub fn poster(&self) -> Poster {
+        Poster {}
+    }
 }
 
 /// Starts to watch. The sink is called on a thread of its own and should hand on quickly.
@@ -132,8 +206,8 @@ pub fn start(
     options: Options,
     sink: impl FnMut(Notice) -> ControlFlow<()> + Send + 'static,
 ) -> Result<ClusterWatch, Error> {
-    let _thread = thread::Thread::start(options, Box::new(sink))?;
-    Ok(ClusterWatch { _thread })
+    let thread = thread::Thread::start(options, Box::new(sink))?;
+    Ok(ClusterWatch { thread })
 }
 
 /// Fails: see the feature `cluster`.

@@ -57,7 +57,7 @@ fn the_role_allows_just_what_the_watches_ask_for() {
         }
     }
     let node = "node-1".into();
-    let mut needed = BTreeSet::new();
+    let mut needed = BTreeSet::from(["create events.k8s.io/events".to_owned()]);
     for subject in (Interest::Proxy { node }).subjects() {
         for verb in ["list", "watch"] {
             let resource = subject.resource;

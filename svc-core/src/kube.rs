@@ -66,6 +66,12 @@ pub trait Source: Resource {
 
     /// What names an object.
     fn key(name: NamespacedName) -> Self::Key;
+
+    /// The text of an annotation.
+    fn annotation(&self, key: &str) -> Option<&str> {
+        let annotations = self.meta().annotations.as_ref()?;
+        annotations.get(key).map(String::as_str)
+    }
 }
 
 /// A type of the wire that the API server has a resource for.
@@ -229,6 +235,11 @@ impl<W: WireKind> Source for Watched<W> {
 
     fn key(name: NamespacedName) -> W::Key {
         W::key(name)
+    }
+
+    fn annotation(&self, key: &str) -> Option<&str> {
+        let annotations = self.object.metadata().value()?.annotations.value()?;
+        annotations.get(key)?.value().map(String::as_str)
     }
 }
 

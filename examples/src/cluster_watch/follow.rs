@@ -4,6 +4,7 @@ use std::pin::pin;
 use std::time::Duration;
 
 use futures_util::{Stream, StreamExt};
+use kube::core::Status;
 use kube::runtime::watcher;
 use kube::{Api, Client};
 use svc_core::WatchEvent;
@@ -165,18 +166,20 @@ impl Following<'_> {
 }
 
 fn answer(error: &watcher::Error, subject: &Subject, listing: bool, lists: Lists) -> Answer {
-    let code = match error {
-        watcher::Error::WatchError(status) => status.code,
+    let status = match error {
+        watcher::Error::NoResourceVersion => return Answer::List,
+        watcher::Error::WatchError(status) => Some(&**status),
         watcher::Error::InitialListFailed(cause)
         | watcher::Error::WatchStartFailed(cause)
-        | watcher::Error::WatchFailed(cause) => match cause {
-            kube::Error::Api(status) => status.code,
+        | watcher::Error::WatchFailed(cause) => {
             // A line that cannot be read is an object that is missing from now on.
-            kube::Error::SerdeError(_) => return Answer::List,
-            _ => 0,
-        },
-        watcher::Error::NoResourceVersion => return Answer::List,
+            if let kube::Error::SerdeError(_) = cause {
+                return Answer::List;
+            }
+            api_status(cause)
+        }
     };
+    let code = status.map_or(0, |status| status.code);
     match code {
         // The watcher itself starts again after a 410 within a stream, but not after one that is
         // the answer to its request: it would ask for the same version forever.
@@ -201,13 +204,21 @@ pub(super) fn words(error: &watcher::Error) -> String {
 
 /// The same for an error of a client.
 pub(super) fn client_words(error: &kube::Error) -> String {
-    match error {
-        kube::Error::Api(status) => status_words(status),
-        other => one_line(other),
+    if let kube::Error::Service(cause) = error {
+        return one_line(&**cause);
     }
+    api_status(error).map_or_else(|| one_line(error), status_words)
 }
 
-fn status_words(status: &kube::core::Status) -> String {
+/// What the server says, if it is the server that says something.
+fn api_status(error: &kube::Error) -> Option<&Status> {
+    if let kube::Error::Api(status) = error {
+        return Some(status);
+    }
+    None
+}
+
+fn status_words(status: &Status) -> String {
     match status.reason.is_empty() {
         true => format!("{} {}", status.code, status.message),
         false => format!("{} {}: {}", status.code, status.reason, status.message),

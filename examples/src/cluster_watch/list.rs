@@ -34,8 +34,10 @@ pub(super) fn list(access: &Access, reading: &mut Reading) -> Result<(), Error> 
         let client = access::client(access).await?;
         let mut failures = 0;
         for resource in LISTED {
-            let Err(message) = list_resource(&client, resource, reading).await else {
-                continue;
+            let message = match list_resource(&client, resource, reading).await {
+                Ok(()) => continue,
+                Err(Failed::Here(message)) => message,
+                Err(Failed::Everywhere(message)) => return Err(Error::Server { message }),
             };
             failures += 1;
             if failures == LISTED.len() {
@@ -59,12 +61,20 @@ pub(super) fn list(access: &Access, reading: &mut Reading) -> Result<(), Error> 
     })
 }
 
-/// Reads all pages of a resource; an error in words.
+/// Why a resource cannot be listed, in words.
+enum Failed {
+    /// The server says so.
+    Here(String),
+    /// The server does not answer; it will not do so for the next resource either.
+    Everywhere(String),
+}
+
+/// Reads all pages of a resource.
 async fn list_resource(
     client: &Client,
     resource: Resource,
     reading: &mut Reading,
-) -> Result<(), String> {
+) -> Result<(), Failed> {
     let mut restarts = 0;
     'list: loop {
         let mut documents = Vec::new();
@@ -72,16 +82,21 @@ async fn list_resource(
         loop {
             let path = format!("{}?limit={PAGE}&continue={next}", resource.path());
             let request = Request::get(path).body(Vec::new());
-            let request = request.map_err(|error| error.to_string())?;
+            let request = request.map_err(|error| Failed::Here(error.to_string()))?;
             let text = match client.request_text(request).await {
                 Ok(text) => text,
                 Err(kube::Error::Api(status)) if status.code == 410 && restarts < RESTARTS => {
                     restarts += 1;
                     continue 'list;
                 }
-                Err(error) => return Err(client_words(&error)),
+                Err(error @ kube::Error::Api(_)) => {
+                    return Err(Failed::Here(client_words(&error)));
+                }
+                Err(error) => return Err(Failed::Everywhere(client_words(&error))),
             };
-            let unreadable = |error: serde_json::Error| format!("the list cannot be read: {error}");
+            let unreadable = |error: serde_json::Error| {
+                Failed::Here(format!("the list cannot be read: {error}"))
+            };
             let head: Head = serde_json::from_str(&text).map_err(unreadable)?;
             documents.push(serde_json::from_str::<Document>(&text).map_err(unreadable)?);
             next = escaped(&head.metadata.next);

@@ -1,6 +1,6 @@
 //! What watches have to say.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use svc_core::object::{EndpointSlice, Node, Pod, Service, ServiceCidr};
 use svc_core::{Diagnostic, Event, Name, NamespacedName, ObjectKind, WatchEvent};
@@ -26,6 +26,9 @@ pub enum Notice {
         /// Nothing when the object is fine again, or gone.
         diagnostics: Vec<Diagnostic>,
     },
+    /// When that happened which the next event, of an EndpointSlice, is the consequence of: for the
+    /// latency of network programming (B-310).
+    Triggered(SystemTime),
     /// The connection for a kind came or went.
     Link {
         /// The kind.

@@ -3,7 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::ControlFlow;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::SystemTime;
 
+use k8s_openapi::jiff::Timestamp;
 use kube::runtime::watcher;
 use svc_core::kube::{Source, Translated, translate};
 use svc_core::wire::{Conversion, PodNames};
@@ -11,6 +13,9 @@ use svc_core::{Diagnostic, NamespacedName, ObjectKind, WatchEvent};
 use tokio::sync::Notify;
 
 use super::{Link, Notice};
+
+/// Annotation of an EndpointSlice.
+const TRIGGER_TIME: &str = "endpoints.kubernetes.io/last-change-trigger-time";
 
 /// Takes what the caller wants to know.
 pub(super) type Sink = Box<dyn FnMut(Notice) -> ControlFlow<()> + Send>;
@@ -61,6 +66,9 @@ impl Output {
         Notice: From<WatchEvent<S::Object, S::Key>>,
     {
         self.with(|shared| {
+            if let Some(at) = triggered(&event) {
+                (shared.sink)(Notice::Triggered(at))?;
+            }
             let Translated {
                 event,
                 object,
@@ -120,6 +128,19 @@ impl Output {
             ControlFlow::Break(()) => self.closed.notify_one(),
         }
     }
+}
+
+/// When the change happened that a changed EndpointSlice is the consequence of. Slices of a list say
+/// nothing about how long anything took.
+fn triggered<S: Source>(event: &watcher::Event<S>) -> Option<SystemTime> {
+    let watcher::Event::Apply(source) = event else {
+        return None;
+    };
+    if S::KIND != ObjectKind::EndpointSlice {
+        return None;
+    }
+    let time: Timestamp = source.annotation(TRIGGER_TIME)?.parse().ok()?;
+    Some(time.into())
 }
 
 impl Shared {

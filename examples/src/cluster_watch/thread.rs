@@ -8,17 +8,20 @@ use kube::Client;
 use svc_core::wire;
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::Notify;
+use tokio::sync::mpsc::{Receiver, Sender, channel};
 
 use super::access;
 use super::follow::follow;
 use super::output::{Output, Sink};
-use super::{Error, Options, Resource, Subject, Tuning};
+use super::post::{WAITING, post};
+use super::{Error, Options, Posting, Resource, Subject, Tuning};
 
 /// A running thread; stopped and waited for when dropped.
 #[derive(Debug)]
 pub(super) struct Thread {
     stop: Arc<Notify>,
     thread: Option<JoinHandle<()>>,
+    postings: Sender<Posting>,
 }
 
 /// An event loop on the calling thread.
@@ -41,8 +44,16 @@ impl Thread {
         let kinds = subjects.iter().map(|subject| subject.resource.kind());
         let output = Output::new(sink, options.pod_names, kinds, stop.clone());
         let stopped = stop.clone();
+        let (postings, waiting) = channel(WAITING);
         let work = move || {
-            runtime.block_on(watch(client, subjects, &options.tuning, output, &stopped));
+            runtime.block_on(watch(
+                client,
+                subjects,
+                &options.tuning,
+                output,
+                waiting,
+                &stopped,
+            ));
         };
         let thread = thread::Builder::new()
             .name("cluster-watch".into())
@@ -50,7 +61,12 @@ impl Thread {
         Ok(Self {
             stop,
             thread: Some(thread),
+            postings,
         })
+    }
+
+    pub(super) fn postings(&self) -> Sender<Posting> {
+        self.postings.clone()
     }
 }
 
@@ -73,12 +89,18 @@ async fn watch(
     subjects: Vec<Subject>,
     tuning: &Tuning,
     output: Output,
+    postings: Receiver<Posting>,
     stop: &Notify,
 ) {
+    let posting: BoxFuture<'_, ()> = Box::pin(post(client.clone(), postings));
     let watches = subjects
         .into_iter()
         .map(|subject| follow_subject(client.clone(), subject, tuning, output.clone()));
-    select(join_all(watches), Box::pin(stop.notified())).await;
+    select(
+        join_all(watches.chain([posting])),
+        Box::pin(stop.notified()),
+    )
+    .await;
 }
 
 fn follow_subject(

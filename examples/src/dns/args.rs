@@ -13,7 +13,7 @@ use crate::manifest::Source;
 #[derive(Clone, Debug, clap::Args)]
 pub struct ZoneArgs {
     /// File, directory or - (standard input) with Kubernetes objects; repeatable
-    #[arg(long, value_name = "PATH", required_unless_present = "kubeconfig")]
+    #[arg(long, value_name = "PATH")]
     pub manifests: Vec<PathBuf>,
     /// Kubeconfig of a cluster to read from instead of manifests
     #[arg(long, value_name = "FILE", conflicts_with = "manifests", value_parser = kubeconfig)]

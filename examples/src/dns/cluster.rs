@@ -76,6 +76,6 @@ fn report(notice: &Notice) {
             Link::Absent { error } => eprintln!("note: {kind:?} cannot be watched: {error}"),
         },
         Notice::Complete => eprintln!("all names are known"),
-        Notice::Event(_) | Notice::Pod(_) | Notice::Namespace(_) => {}
+        Notice::Event(_) | Notice::Pod(_) | Notice::Namespace(_) | Notice::Triggered(_) => {}
     }
 }

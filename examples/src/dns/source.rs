@@ -58,7 +58,10 @@ impl ZoneSource {
             }
             Notice::Pod(event) => self.zone.apply_pod(event),
             Notice::Namespace(event) => self.zone.apply_namespace(event),
-            Notice::Complete | Notice::Remarks { .. } | Notice::Link { .. } => false,
+            Notice::Complete
+            | Notice::Remarks { .. }
+            | Notice::Triggered(_)
+            | Notice::Link { .. } => false,
         };
         if changed {
             self.zone.set_serial(now());

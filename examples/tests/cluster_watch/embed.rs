@@ -26,7 +26,8 @@ fn the_example_plans_what_its_watches_bring() {
     let mut deltas = Vec::new();
     let work = async {
         let kubeconfig = Kubeconfig::from_yaml(&server.kubeconfig()).unwrap();
-        let config = Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default());
+        let options = KubeConfigOptions::default();
+        let config = Config::from_custom_kubeconfig(kubeconfig, &options);
         let client = Client::try_from(config.await.unwrap()).unwrap();
         example::run(client, |delta| {
             let text = format!("{delta:?}");

@@ -152,7 +152,7 @@ impl DnsServer {
             .iter()
             .map(|record| record.3.clone())
             .collect();
-        (message.flags & 0xf, answers)
+        (message.rcode, answers)
     }
 
     fn until(&self, name: &str, wanted: &(u16, Vec<String>)) {

@@ -14,22 +14,22 @@ use svc_core::wire::PodNames;
 use svc_core::{ClusterState, NamespacedName};
 
 /// Longer than anything here takes on a busy machine.
-pub const DEADLINE: Duration = Duration::from_secs(60);
+pub(crate) const DEADLINE: Duration = Duration::from_secs(60);
 
-pub struct Rig {
-    pub store: Arc<Store>,
-    pub server: Option<ApiServer>,
-    pub watch: Option<ClusterWatch>,
-    pub state: ClusterState,
+pub(crate) struct Rig {
+    pub(crate) store: Arc<Store>,
+    pub(crate) server: Option<ApiServer>,
+    pub(crate) watch: Option<ClusterWatch>,
+    pub(crate) state: ClusterState,
     /// Everything that was read from the watch.
-    pub seen: Vec<Notice>,
+    pub(crate) seen: Vec<Notice>,
     asked: Receiver<Asked>,
     notices: Receiver<Notice>,
     kubeconfig: TempFile,
 }
 
 /// Waits that suit tests.
-pub fn tuning() -> Tuning {
+pub(crate) fn tuning() -> Tuning {
     Tuning {
         retry_first: Duration::from_millis(20),
         retry_most: Duration::from_millis(200),
@@ -40,18 +40,18 @@ pub fn tuning() -> Tuning {
     }
 }
 
-pub fn proxy() -> Interest {
+pub(crate) fn proxy() -> Interest {
     Interest::Proxy {
         node: "node-1".into(),
     }
 }
 
 /// A store, filled by a closure, with a server and a watch.
-pub fn rig(fill: impl FnOnce(&Store)) -> Rig {
+pub(crate) fn rig(fill: impl FnOnce(&Store)) -> Rig {
     rig_with(Transport::Plain, proxy(), tuning(), fill)
 }
 
-pub fn rig_with(
+pub(crate) fn rig_with(
     transport: Transport,
     interest: Interest,
     tuning: Tuning,
@@ -84,7 +84,7 @@ pub fn rig_with(
 }
 
 /// A watch for a proxy of the server of a kubeconfig.
-pub fn options(kubeconfig: &Path) -> Options {
+pub(crate) fn options(kubeconfig: &Path) -> Options {
     Options {
         access: Access {
             kubeconfig: Some(kubeconfig.into()),
@@ -97,7 +97,7 @@ pub fn options(kubeconfig: &Path) -> Options {
 
 impl Rig {
     /// The thread of the watch is gone.
-    pub fn assert_ended(&self) {
+    pub(crate) fn assert_ended(&self) {
         let end = Instant::now() + DEADLINE;
         while let Ok(notice) = self.notices.try_recv() {
             assert!(Instant::now() < end, "{notice:?}");
@@ -106,7 +106,7 @@ impl Rig {
     }
 
     /// Takes in notices up to one that fits.
-    pub fn until(&mut self, what: &str, mut fits: impl FnMut(&Notice) -> bool) -> Notice {
+    pub(crate) fn until(&mut self, what: &str, mut fits: impl FnMut(&Notice) -> bool) -> Notice {
         let end = Instant::now() + DEADLINE;
         loop {
             let left = end.saturating_duration_since(Instant::now());
@@ -123,12 +123,12 @@ impl Rig {
         }
     }
 
-    pub fn until_complete(&mut self) {
+    pub(crate) fn until_complete(&mut self) {
         self.until("the first lists", |notice| *notice == Notice::Complete);
     }
 
     /// Waits until the state satisfies a condition, which has to be false before.
-    pub fn until_state(&mut self, what: &str, holds: impl Fn(&ClusterState) -> bool) {
+    pub(crate) fn until_state(&mut self, what: &str, holds: impl Fn(&ClusterState) -> bool) {
         assert!(!holds(&self.state), "{what} holds already");
         let end = Instant::now() + DEADLINE;
         while !holds(&self.state) {
@@ -138,7 +138,7 @@ impl Rig {
     }
 
     /// The next request that fits; those before it are dropped.
-    pub fn asked(&self, what: &str, mut fits: impl FnMut(&Asked) -> bool) -> Asked {
+    pub(crate) fn asked(&self, what: &str, mut fits: impl FnMut(&Asked) -> bool) -> Asked {
         let end = Instant::now() + DEADLINE;
         loop {
             let left = end.saturating_duration_since(Instant::now());
@@ -151,13 +151,13 @@ impl Rig {
     }
 
     /// The next watch of a resource.
-    pub fn asked_to_watch(&self, resource: &str) -> Asked {
+    pub(crate) fn asked_to_watch(&self, resource: &str) -> Asked {
         self.asked(resource, |asked| {
             asked.path.ends_with(resource) && asked.is_watch()
         })
     }
 
-    pub fn names(&self) -> Vec<String> {
+    pub(crate) fn names(&self) -> Vec<String> {
         let services = self.state.services();
         services
             .iter()
@@ -165,20 +165,20 @@ impl Rig {
             .collect()
     }
 
-    pub fn has(&self, name: &str) -> bool {
+    pub(crate) fn has(&self, name: &str) -> bool {
         has(&self.state, name)
     }
 
-    pub fn kubeconfig(&self) -> PathBuf {
+    pub(crate) fn kubeconfig(&self) -> PathBuf {
         self.kubeconfig.path.clone()
     }
 }
 
-pub fn has(state: &ClusterState, name: &str) -> bool {
+pub(crate) fn has(state: &ClusterState, name: &str) -> bool {
     state.service(&NamespacedName::new("shop", name)).is_some()
 }
 
-pub fn service(name: &str) -> Json {
+pub(crate) fn service(name: &str) -> Json {
     json!({
         "apiVersion": "v1", "kind": "Service",
         "metadata": {"name": name, "namespace": "shop", "labels": {}},
@@ -186,13 +186,13 @@ pub fn service(name: &str) -> Json {
     })
 }
 
-pub fn labelled(name: &str, label: &str) -> Json {
+pub(crate) fn labelled(name: &str, label: &str) -> Json {
     let mut service = service(name);
     service["metadata"]["labels"][label] = json!("yes");
     service
 }
 
-pub fn slice(service: &str, name: &str, address: &str) -> Json {
+pub(crate) fn slice(service: &str, name: &str, address: &str) -> Json {
     json!({
         "apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice",
         "metadata": {
@@ -204,7 +204,7 @@ pub fn slice(service: &str, name: &str, address: &str) -> Json {
     })
 }
 
-pub fn node(name: &str) -> Json {
+pub(crate) fn node(name: &str) -> Json {
     json!({
         "apiVersion": "v1", "kind": "Node", "metadata": {"name": name},
         "status": {"addresses": [{"type": "InternalIP", "address": "192.0.2.1"}]},
@@ -212,12 +212,12 @@ pub fn node(name: &str) -> Json {
 }
 
 /// A file that is gone when this is.
-pub struct TempFile {
-    pub path: PathBuf,
+pub(crate) struct TempFile {
+    pub(crate) path: PathBuf,
 }
 
 impl TempFile {
-    pub fn new(text: &str) -> Self {
+    pub(crate) fn new(text: &str) -> Self {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let count = COUNT.fetch_add(1, Ordering::Relaxed);
         let name = format!("cluster-watch-{}-{count}", std::process::id());

@@ -4,7 +4,8 @@ use std::sync::mpsc::channel;
 use std::time::Duration;
 
 use examples::api_server::{ApiServer, End, Fault, On, Streaming, Transport};
-use examples::cluster_watch::{Link, Notice, Tuning};
+use examples::cluster_watch::{Importance, Link, Notice, Posting, Tuning};
+use serde_json::json;
 use svc_core::{Event, ObjectKind, WatchEvent};
 
 use crate::rig::*;
@@ -176,6 +177,52 @@ fn watches_that_end_at_once_are_asked_for_ever_more_slowly() {
             pair[1] - pair[0]
         );
     }
+}
+
+#[test]
+fn a_changed_slice_says_when_its_cause_happened() {
+    let mut changed = slice("web", "web-1", "10.64.1.2");
+    let key = "endpoints.kubernetes.io/last-change-trigger-time";
+    changed["metadata"]["annotations"][key] = json!("2026-01-05T08:00:00.25Z");
+    let mut rig = rig(|store| {
+        store.put("endpointslices", changed.clone());
+    });
+    rig.until_complete();
+    rig.store.put("endpointslices", changed);
+    let notice = rig.until("a time", |notice| matches!(notice, Notice::Triggered(_)));
+    let at = std::time::UNIX_EPOCH + Duration::from_millis(1_767_600_000_250);
+    assert_eq!(notice, Notice::Triggered(at));
+    // Slices of a list have been there for an unknown time.
+    let times = rig
+        .seen
+        .iter()
+        .filter(|notice| matches!(notice, Notice::Triggered(_)));
+    assert_eq!(times.count(), 1);
+}
+
+#[test]
+fn events_are_posted_beside_their_object() {
+    let mut rig = rig(|_| {});
+    rig.until_complete();
+    rig.watch.as_ref().unwrap().poster().post(Posting {
+        kind: ObjectKind::Service,
+        object: svc_core::NamespacedName::new("shop", "web"),
+        importance: Importance::Warning,
+        reason: "Claimed".into(),
+        message: "10.96.0.1 is that of shop/other".into(),
+        reporter: "node-1".into(),
+    });
+    let asked = rig.asked("an Event", |asked| asked.method == "POST");
+    assert_eq!(asked.path, "/apis/events.k8s.io/v1/namespaces/shop/events");
+    let event: serde_json::Value = serde_json::from_str(&asked.body).unwrap();
+    assert_eq!(event["regarding"]["kind"], "Service");
+    assert_eq!(event["regarding"]["name"], "web");
+    assert_eq!(event["type"], "Warning");
+    assert_eq!(event["reason"], "Claimed");
+    assert_eq!(event["note"], "10.96.0.1 is that of shop/other");
+    assert_eq!(event["reportingInstance"], "node-1");
+    let time = event["eventTime"].as_str().unwrap();
+    assert_eq!(time.len(), "2026-01-05T08:00:00.000000Z".len(), "{time}");
 }
 
 #[test]
