@@ -82,6 +82,10 @@ fn load<B: Backend>(
     backend: &B,
     settings: &Settings,
 ) -> Result<(Input, Families<B>), Box<dyn Error>> {
+    if args.input.sources().is_empty() {
+        // Nothing would be served, and all rules removed.
+        return Err("no objects: give --manifests or --kubeconfig".into());
+    }
     let mut input = args.input.load(Some(B::MODE));
     let mut config = settings.node.clone();
     if input.planner.state().node(&config.name).is_none() {

@@ -12,7 +12,7 @@ use tracing::{error, info, warn};
 
 use super::backend::{Backend, Families, Notices, Sentinel};
 use super::clock::SystemClock;
-use super::events::{Announcer, EventSink};
+use super::events::{Announcement, Announcer, EventSink};
 use super::family::FamilyLoop;
 use super::flags::{Flags, Settings};
 use super::flows::FlowKeeper;
@@ -26,7 +26,9 @@ use super::status::{Shared, Status};
 use super::{once, server, signal, source};
 use crate::cli::input::InputArgs;
 use crate::cli::one_line;
-use crate::cluster_watch::{self, Access, ClusterWatch, Interest, Link, Notice, Tuning};
+use crate::cluster_watch::{
+    self, Access, ClusterWatch, Importance, Interest, Link, Notice, Poster, Posting, Tuning,
+};
 use crate::host;
 
 /// The flags that all proxies have.
@@ -113,7 +115,8 @@ where
     // Before every other thread.
     signal::follow(feed.clone())?;
     // In the first network namespace: a cluster is reached from there.
-    let _source = objects(args, &settings.node, &feed)?;
+    let source = objects(args, &settings.node, &feed)?;
+    let sink = sink.or_else(|| source.sink(&settings.node));
     enter(args)?;
     let families = backend.open(&settings.node)?;
     serve(args, backend, families, settings, (feed, told), sink)
@@ -188,14 +191,44 @@ where
 /// Where objects come from; a watch of a cluster ends when this is dropped.
 #[derive(Debug)]
 struct Objects {
-    _watch: Option<ClusterWatch>,
+    watch: Option<ClusterWatch>,
+}
+
+impl Objects {
+    /// What posts Events to the cluster that objects come from.
+    fn sink(&self, node: &NodeConfig) -> Option<Box<dyn EventSink>> {
+        let poster = self.watch.as_ref()?.poster();
+        Some(Box::new(ToCluster {
+            poster,
+            reporter: node.name.to_string(),
+        }))
+    }
+}
+
+/// Posts announcements as Events of Kubernetes.
+struct ToCluster {
+    poster: Poster,
+    reporter: String,
+}
+
+impl EventSink for ToCluster {
+    fn post(&mut self, announcement: &Announcement) {
+        self.poster.post(Posting {
+            kind: announcement.kind,
+            object: announcement.object.clone(),
+            importance: Importance::Warning,
+            reason: announcement.reason.clone(),
+            message: announcement.message.clone(),
+            reporter: self.reporter.clone(),
+        });
+    }
 }
 
 /// Starts the source of objects: manifests, or else a cluster.
 fn objects(args: &ProxyArgs, node: &NodeConfig, feed: &Feed) -> Result<Objects, Box<dyn Error>> {
     if !args.input.manifests.is_empty() {
         source::start(&args.input.manifests, feed.clone())?;
-        return Ok(Objects { _watch: None });
+        return Ok(Objects { watch: None });
     }
     let of_file = node.proxy.kubeconfig.as_deref().map(PathBuf::from);
     let options = cluster_watch::Options {
@@ -214,9 +247,7 @@ fn objects(args: &ProxyArgs, node: &NodeConfig, feed: &Feed) -> Result<Objects, 
         Some(Ok(())) | None => ControlFlow::Continue(()),
     };
     let watch = cluster_watch::start(options, told)?;
-    Ok(Objects {
-        _watch: Some(watch),
-    })
+    Ok(Objects { watch: Some(watch) })
 }
 
 /// What a watch says, in the words of the loop; nothing if it is for others.
@@ -241,6 +272,7 @@ fn input_of(notice: Notice) -> Option<Input> {
                 Link::Absent { error } => SourceLink::Absent(error),
             },
         },
+        Notice::Triggered(at) => Input::Triggered(at),
         Notice::Pod(_) | Notice::Namespace(_) => return None,
     })
 }
