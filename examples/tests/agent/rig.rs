@@ -157,6 +157,18 @@ pub(crate) struct Agent {
 
 impl Agent {
     pub(crate) fn start(program: &str, at: &Namespace, folder: &Path, args: &[&str]) -> Self {
+        let manifests = folder.join("manifests");
+        let objects = ["--manifests", manifests.to_str().unwrap(), "--node", "n1"];
+        Self::start_with(program, at, folder, &objects, args)
+    }
+
+    pub(crate) fn start_with(
+        program: &str,
+        at: &Namespace,
+        folder: &Path,
+        objects: &[&str],
+        args: &[&str],
+    ) -> Self {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let count = COUNT.fetch_add(1, Ordering::Relaxed);
         let log = folder.join(format!("log-{count}"));
@@ -164,9 +176,8 @@ impl Agent {
         let metrics = format!("127.0.0.1:{}", port + 1);
         let netns = format!("/proc/{}/task/{}/ns/net", process::id(), at.tid());
         let child = Command::new(program)
-            .arg("--manifests")
-            .arg(folder.join("manifests"))
-            .args(["--node", "n1", "--netns", &netns])
+            .args(objects)
+            .args(["--netns", &netns])
             .args(match args.contains(&"--healthz-bind-address") {
                 true => Vec::new(),
                 false => vec!["--healthz-bind-address".into(), format!("127.0.0.1:{port}")],

@@ -5,7 +5,7 @@ use std::process::Command;
 
 use examples::sandbox::{Outcome, Transport, probe};
 
-use crate::rig::{Agent, CLUSTER_IP, NFTABLES, NODE_IP, PATIENCE, Rig};
+use crate::rig::{Agent, CLUSTER_IP, IPTABLES, NFTABLES, NODE_IP, PATIENCE, Rig};
 
 fn reach(rig: &Rig, to: &str) -> Outcome {
     let to = to.parse().unwrap();
@@ -139,17 +139,44 @@ pub(crate) fn restart() {
     let written = "svc_proxy_objects_written_total{ip_family=\"IPv4\"}";
     assert_eq!(rig.metric(&agent.metrics, written), Some(0.0));
     agent.stop();
-    let netns = format!(
-        "/proc/{}/task/{}/ns/net",
-        std::process::id(),
-        rig.sandbox.node().tid()
-    );
-    let cleaned = Command::new(NFTABLES)
-        .args(["--cleanup", "--netns", &netns])
-        .output()
-        .unwrap();
-    assert!(cleaned.status.success(), "{cleaned:?}");
+    clean_up(NFTABLES, &rig);
     assert_eq!(rig.tool("nft", &["list", "tables"], ""), "");
+}
+
+/// The sysctl that node ports on 127.0.0.1 need goes with the rules, if it came with them (B-126).
+pub(crate) fn route_localnet() {
+    const KEY: &str = "net/ipv4/conf/all/route_localnet";
+    for before in ["0", "1"] {
+        let rig = Rig::new();
+        let node = rig.sandbox.node();
+        node.set_sysctls(&[(KEY, before)]).unwrap();
+        let mut agent = rig.start(IPTABLES, &[]);
+        rig.await_synced(&mut agent);
+        assert_eq!(node.sysctl(KEY).unwrap(), "1");
+        agent.stop();
+        // A restart forgets nothing and writes nothing.
+        let mut agent = rig.start(IPTABLES, &[]);
+        rig.await_synced(&mut agent);
+        let written = "svc_proxy_objects_written_total{ip_family=\"IPv4\"}";
+        assert_eq!(rig.metric(&agent.metrics, written), Some(0.0));
+        agent.stop();
+        clean_up(IPTABLES, &rig);
+        assert_eq!(node.sysctl(KEY).unwrap(), before);
+        for save in ["iptables-nft-save", "iptables-legacy-save"] {
+            let left = rig.tool(save, &[], "");
+            assert!(!left.contains("SVC-"), "{left}");
+        }
+    }
+}
+
+fn clean_up(program: &str, rig: &Rig) {
+    let tid = rig.sandbox.node().tid();
+    let netns = format!("/proc/{}/task/{tid}/ns/net", std::process::id());
+    let mut command = Command::new(program);
+    command.args(["--cleanup", "--netns", &netns]);
+    command.env("XTABLES_LOCKFILE", rig.folder.join("xtables.lock"));
+    let cleaned = command.output().unwrap();
+    assert!(cleaned.status.success(), "{cleaned:?}");
 }
 
 /// Two nodes on one machine, each with an agent of its own.
