@@ -266,7 +266,23 @@ where
                 family.change(&delta, since);
             }
         }
+        if self.others == Others::Unknown {
+            self.prepare();
+        }
         self.remarks_soon();
+    }
+
+    /// Before the first read, so that what an agent before this one let in is not taken for
+    /// somebody else's doing.
+    fn prepare(&mut self) {
+        for looped in &mut self.parts.families {
+            let plan = self.parts.planner.plan(looped.family().reconciler.family());
+            let kernel = &mut looped.family_mut().kernel;
+            if let Err(cause) = self.parts.backend.applied(kernel, &plan) {
+                // It is done again after the sync, and told of then.
+                debug!(error = one_line(&*cause), "health-check ports are not admitted yet");
+            }
+        }
     }
 
     fn sync(&mut self) {
