@@ -1,6 +1,7 @@
 //! `iptables-proxy`: a node's Services in iptables.
 
 use std::error::Error;
+use std::fs;
 use std::process::ExitCode;
 
 use backend_iptables::{Kernel, Marks, Options, Renderer, Variant};
@@ -70,6 +71,23 @@ impl Backend for Iptables {
     const MODE: ProxyMode = ProxyMode::Iptables;
     const PURE: backend::Backend = backend::Backend::Iptables;
 
+    /// In a container without privileges the parameters of the kernel can only be read.
+    fn adapt(&self, config: &mut NodeConfig) -> Vec<String> {
+        let set = fs::read_to_string(ROUTE_LOCALNET).is_ok_and(|text| text.trim() == "1");
+        let can_set = || {
+            fs::OpenOptions::new()
+                .write(true)
+                .open(ROUTE_LOCALNET)
+                .is_ok()
+        };
+        if !config.proxy.localhost_node_ports || set || can_set() {
+            return Vec::new();
+        }
+        config.proxy.localhost_node_ports = false;
+        let why = "net.ipv4.conf.all.route_localnet cannot be set";
+        vec![format!("node ports do not answer on 127.0.0.1: {why}")]
+    }
+
     fn open(&self, config: &NodeConfig) -> Result<Families<Self>, Box<dyn Error>> {
         let marks = Marks::with_masquerade_bit(config.proxy.masquerade_bit)?;
         let mut families = Vec::new();
@@ -118,3 +136,6 @@ impl Backend for Iptables {
         format!("{} {family}", variant.variant)
     }
 }
+
+/// What node ports on 127.0.0.1 need (B-126).
+const ROUTE_LOCALNET: &str = "/proc/sys/net/ipv4/conf/all/route_localnet";

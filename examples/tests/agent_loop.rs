@@ -1,5 +1,5 @@
 //! The loop of a family against a kernel in memory that fails, on a clock that stands still.
-#![allow(clippy::unwrap_used, reason = "tests fail by panicking")]
+#![allow(clippy::unwrap_used, clippy::panic, reason = "tests fail by panicking")]
 
 use std::cell::RefCell;
 use std::collections::VecDeque;

@@ -38,6 +38,11 @@ pub trait Backend: Sized {
     /// The same backend without a kernel.
     const PURE: backend::Backend;
 
+    /// Makes of a configuration one that the host can follow; what that changes, in words.
+    fn adapt(&self, _: &mut NodeConfig) -> Vec<String> {
+        Vec::new()
+    }
+
     /// Opens both families in the network namespace of the calling thread.
     ///
     /// # Errors

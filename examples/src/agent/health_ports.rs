@@ -84,7 +84,7 @@ impl HealthPorts {
         for change in changes {
             match change {
                 ListenerChange::Close(service) => {
-                    open.retain(|(of, name, _), _| (*of, &*name) != (family, &service));
+                    open.retain(|(of, name, _), _| *of != family || *name != service);
                 }
                 ListenerChange::Open(service, sockets) => {
                     for at in sockets {
@@ -148,10 +148,9 @@ fn serve(open: &Mutex<Open>, woken: &UnixStream, shared: &Shared) {
             Err(_) => return,
         }
         let mut drained = [0; 64];
-        match (&*woken).read(&mut drained) {
+        if let Ok(0) = (&*woken).read(&mut drained) {
             // The loop has ended.
-            Ok(0) => return,
-            Ok(_) | Err(_) => {}
+            return;
         }
         for (family, name, listener) in listeners {
             while let Ok((stream, _)) = listener.accept() {

@@ -280,7 +280,10 @@ where
             let kernel = &mut looped.family_mut().kernel;
             if let Err(cause) = self.parts.backend.applied(kernel, &plan) {
                 // It is done again after the sync, and told of then.
-                debug!(error = one_line(&*cause), "health-check ports are not admitted yet");
+                debug!(
+                    error = one_line(&*cause),
+                    "health-check ports are not admitted yet"
+                );
             }
         }
     }

@@ -91,6 +91,9 @@ fn load<B: Backend>(
     if input.planner.state().node(&config.name).is_none() {
         config.local_addresses = host::addresses()?;
     }
+    for change in backend.adapt(&mut config) {
+        eprintln!("warning: {change}");
+    }
     let families = backend.open(&config)?;
     // A fresh planner: what it has to say first is for the families.
     input.planner = Planner::new(config);

@@ -87,7 +87,7 @@ where
     <B::Kernel as Kernel<B::Render>>::Error: 'static,
 {
     log::start(args.log_format, args.verbosity);
-    let settings = Settings::of(&args.input, &args.flags, B::MODE);
+    let mut settings = Settings::of(&args.input, &args.flags, B::MODE);
     settings
         .warnings
         .iter()
@@ -118,6 +118,8 @@ where
     let source = objects(args, &settings.node, &feed)?;
     let sink = sink.or_else(|| source.sink(&settings.node));
     enter(args)?;
+    let adapted = backend.adapt(&mut settings.node);
+    adapted.iter().for_each(|change| warn!("{change}"));
     let families = backend.open(&settings.node)?;
     serve(args, backend, families, settings, (feed, told), sink)
 }

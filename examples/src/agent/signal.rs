@@ -16,11 +16,7 @@ pub(super) fn follow(feed: Feed) -> io::Result<()> {
     signals.thread_block()?;
     let wait = move || {
         while let Ok(signal) = signals.wait() {
-            let stop = Input::Stop(match signal {
-                Signal::SIGINT => "SIGINT",
-                _ => "SIGTERM",
-            });
-            if feed.send(stop).is_err() {
+            if feed.send(Input::Stop(signal.as_str())).is_err() {
                 return;
             }
         }
