@@ -8,7 +8,7 @@ use std::thread;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use std::os::fd::AsFd;
-use svc_core::object::EndpointSlice;
+use svc_core::object::{EndpointSlice, Node, ServiceCidr};
 use svc_core::{Diagnostic, Event, NamespacedName, ObjectKind, WatchEvent};
 use tracing::{error, info};
 
@@ -87,7 +87,10 @@ impl Files {
     /// A file that is being written may be cut off: what cannot be read leaves everything as it
     /// was, as half of a cluster is worse than an old one. Only at the start the half is used.
     fn load(&mut self, feed: &Feed) -> Result<(), Stopped> {
-        let manifests = manifest::read(&self.sources);
+        let mut manifests = manifest::read(&self.sources);
+        // For tools that print objects as they stood; here they would only take room.
+        manifests.wire_services.clear();
+        manifests.wire_workloads.clear();
         for problem in &manifests.problems {
             error!(%problem, "manifest cannot be read");
         }
@@ -105,14 +108,24 @@ impl Files {
             services: cluster.services,
             ..Cluster::default()
         };
-        feed.send(Input::Events(self.events(&manifests, slices)))?;
+        let Manifests {
+            nodes,
+            service_cidrs,
+            ..
+        } = manifests;
+        feed.send(Input::Events(self.events(&nodes, &service_cidrs, slices)))?;
         self.link(feed, None)
     }
 
     /// Complete lists, the node first: what is not in them is gone.
-    fn events(&self, manifests: &Manifests, slices: Vec<EndpointSlice>) -> Vec<Event> {
-        let mut events: Vec<Event> = list(&manifests.nodes).map(Event::Node).collect();
-        events.extend(list(&manifests.service_cidrs).map(Event::ServiceCidr));
+    fn events(
+        &self,
+        nodes: &[Node],
+        service_cidrs: &[ServiceCidr],
+        slices: Vec<EndpointSlice>,
+    ) -> Vec<Event> {
+        let mut events: Vec<Event> = list(nodes).map(Event::Node).collect();
+        events.extend(list(service_cidrs).map(Event::ServiceCidr));
         events.extend(list(&self.cluster.services).map(Event::Service));
         events.push(Event::EndpointSlice(WatchEvent::Init));
         let slices = slices.into_iter().map(WatchEvent::InitApply);
