@@ -6,9 +6,9 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use svc_core::config::{ModeChoice, ProxyMode, read};
+use svc_core::config::{ModeChoice, ProxyConfig, ProxyMode, read};
 use svc_core::wire::Value;
-use svc_core::{NodeConfig, Severity};
+use svc_core::{Name, NodeConfig, Severity};
 
 use super::server::Addresses;
 use crate::cli::input::InputArgs;
@@ -165,15 +165,7 @@ impl Settings {
                 Severity::Warning => warnings.push(diagnostic.to_string()),
             }
         }
-        // B-332.
-        let name = match (&proxy.hostname_override, input.node.trim()) {
-            (Some(name), "") => name.clone(),
-            (Some(_) | None, given) => given.to_lowercase().into(),
-        };
-        let name = match &*name {
-            "" => host_name().into(),
-            _ => name,
-        };
+        let name = node_name(&proxy, &input.node);
         let address = |flag: &Option<String>, of_file: SocketAddr| match flag.as_deref() {
             // B-210.
             Some("") => None,
@@ -189,6 +181,18 @@ impl Settings {
             warnings,
             errors,
         }
+    }
+}
+
+/// The node of the command line, else that of the file, else the host (B-332).
+fn node_name(proxy: &ProxyConfig, given: &str) -> Name {
+    let name = match (&proxy.hostname_override, given.trim()) {
+        (Some(name), "") => name.clone(),
+        (Some(_) | None, given) => given.to_lowercase().into(),
+    };
+    match &*name {
+        "" => host_name().into(),
+        _ => name,
     }
 }
 

@@ -1,24 +1,24 @@
 //! The thread of an agent: inputs in, kernels made to match, everybody else told.
 
-use std::collections::BTreeSet;
+mod others;
+mod tell;
+
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
 use svc_core::{
-    Event, Flow, IpFamily, Kernel, ObjectKind, Plan, Planner, Severity, WatchEvent, explain_verdict,
+    Event, Flow, IpFamily, Kernel, ObjectKind, Plan, Planner, WatchEvent, explain_verdict,
 };
 use tracing::{debug, error, info, trace, warn};
 
 use super::backend::Backend;
 use super::clock::{Clock, SystemClock};
-use super::events::{Announcement, Announcer};
+use super::events::Announcer;
 use super::family::{FamilyLoop, Run};
 use super::flows::FlowKeeper;
 use super::health_ports::{Deaf, HealthPorts};
 use super::input::{Input, SourceLink, Told};
-use super::pace::Cause;
 use super::status::{Compared, RunSummary, Shared};
-use super::takeover;
 use crate::cli::explain::to_json;
 use crate::cli::one_line;
 use crate::host;
@@ -345,7 +345,7 @@ where
                 .result
                 .map(|(settled, applied)| (settled.edits, applied)),
         };
-        tell(family, &summary);
+        tell::tell(family, &summary);
         let now = self.parts.clock.now();
         let quarantine = looped.family().reconciler.quarantine().clone();
         let mut status = self.parts.shared.lock();
@@ -473,140 +473,5 @@ where
     fn remarks_soon(&mut self) {
         let at = self.parts.clock.now() + REMARKS;
         self.remarks_at.get_or_insert(at);
-    }
-
-    /// Announces what is odd and was not before.
-    fn remark(&mut self) {
-        let now = self.parts.clock.now();
-        if self.remarks_at.is_none_or(|at| at > now) {
-            return;
-        }
-        self.remarks_at = None;
-        let conflicts: Vec<_> = self
-            .parts
-            .planner
-            .diagnostics()
-            .into_iter()
-            .cloned()
-            .collect();
-        let mut status = self.parts.shared.lock();
-        let own = status.remarks.values().flatten();
-        let mut standing: BTreeSet<Announcement> =
-            own.chain(&conflicts).map(Announcement::from).collect();
-        for of_family in status.families.values() {
-            let refused = of_family.quarantine.iter();
-            standing.extend(refused.map(|(name, reason)| Announcement {
-                kind: ObjectKind::Service,
-                object: name.service.clone(),
-                severity: Severity::Error,
-                reason: "RefusedByKernel".into(),
-                message: format!("port {name}: {reason}"),
-            }));
-        }
-        standing.extend(self.deaf.iter().map(|deaf| Announcement {
-            kind: ObjectKind::Service,
-            object: deaf.service.clone(),
-            severity: Severity::Error,
-            reason: "FailedToStartServiceHealthcheck".into(),
-            message: format!("cannot listen on {}: {}", deaf.at, deaf.error),
-        }));
-        let deaf = self.deaf.iter();
-        let deaf = deaf.map(|d| {
-            (
-                format!("service {} {}", d.service, d.at),
-                d.error.to_string(),
-            )
-        });
-        let deaf: Vec<_> = deaf.collect();
-        status
-            .deaf
-            .retain(|listener, _| !listener.starts_with("service "));
-        status.deaf.extend(deaf);
-        status.conflicts = conflicts;
-        drop(status);
-        for announcement in self.parts.announcer.update(standing) {
-            let Announcement {
-                kind,
-                object,
-                severity,
-                reason,
-                message,
-            } = announcement;
-            match severity {
-                Severity::Error => error!(?kind, %object, reason, "{message}"),
-                Severity::Warning => warn!(?kind, %object, reason, "{message}"),
-            }
-        }
-    }
-
-    /// Looks for rules of other proxies once ours are there, and removes them if that is wanted.
-    fn look_for_others(&mut self) {
-        let settled = |looped: &FamilyLoop<B::Render, B::Kernel>| {
-            looped.oldest_change().is_none() && looped.wanted().is_some()
-        };
-        if !self.parts.families.iter().all(settled) {
-            return;
-        }
-        self.others = Others::Done;
-        let others = takeover::find(B::MODE);
-        for other in &others {
-            warn!("there are {other} as well");
-        }
-        if others.is_empty() {
-            return;
-        }
-        if !self.parts.take_over {
-            warn!("both answer; --take-over removes the others'");
-            return;
-        }
-        if let Err(why) = self.verify() {
-            error!("ours are not what the plan says, the others stay: {why}");
-            return;
-        }
-        for other in &others {
-            match takeover::remove(other) {
-                Ok(()) => info!("removed {other}"),
-                Err(why) => error!("cannot remove {other}: {why}"),
-            }
-        }
-    }
-
-    /// Whether the kernel holds what was rendered, and what was rendered does what is planned.
-    fn verify(&mut self) -> Result<(), String> {
-        for looped in &mut self.parts.families {
-            let family = looped.family_mut();
-            family.reconciler.verify();
-            let report = family.settle().map_err(|error| one_line(&*error))?;
-            if report.settled.drift.is_none_or(|drift| !drift.is_empty()) {
-                return Err(format!(
-                    "{}: read back, it differs",
-                    family.reconciler.family()
-                ));
-            }
-            let plan = looped.wanted().ok_or("there is no plan yet")?;
-            let tried = takeover::agrees(B::PURE, &plan)?;
-            info!(family = %plan.family, tried, "our rules do what the plan says");
-        }
-        Ok(())
-    }
-}
-
-/// Says what a run did.
-fn tell(family: IpFamily, run: &RunSummary) {
-    let took = format!("{:.1?}", run.took);
-    let cause = run.cause.name();
-    match &run.result {
-        Err(cause) => error!(%family, took, error = cause, "sync failed, trying again"),
-        Ok((edits, _)) if run.repaired > 0 => {
-            let repaired = run.repaired;
-            warn!(%family, took, cause, repaired, edits, "repaired what somebody else changed");
-        }
-        Ok((edits, _)) if *edits > 0 && run.cause != Cause::Change => {
-            info!(%family, took, cause, edits, "synced");
-        }
-        Ok((edits, applied)) => {
-            let waited = format!("{:.1?}", applied.waited.unwrap_or_default());
-            debug!(%family, took, cause, edits, waited, "synced");
-        }
     }
 }

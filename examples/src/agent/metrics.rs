@@ -68,17 +68,7 @@ fn upstream(to: &mut String, status: &Status) -> fmt::Result {
     }
     failures(to, status)?;
     no_local_endpoints(to, status)?;
-    for path in ["healthz", "livez"] {
-        let name = format!("kubeproxy_proxy_{path}_total");
-        writeln!(to, "# TYPE {name} counter")?;
-        let answers = status
-            .health_answers
-            .iter()
-            .filter(|((p, _), _)| *p == path);
-        for ((_, code), count) in answers {
-            writeln!(to, "{name}{{code=\"{code}\"}} {count}")?;
-        }
-    }
+    answers(to, status)?;
     histograms(
         to,
         status,
@@ -91,6 +81,22 @@ fn upstream(to: &mut String, status: &Status) -> fmt::Result {
         "kubeproxy_conntrack_reconciler_deleted_entries_total",
         |f| f.conntrack_deleted,
     )
+}
+
+/// B-313.
+fn answers(to: &mut String, status: &Status) -> fmt::Result {
+    for path in ["healthz", "livez"] {
+        let name = format!("kubeproxy_proxy_{path}_total");
+        writeln!(to, "# TYPE {name} counter")?;
+        let answers = status
+            .health_answers
+            .iter()
+            .filter(|((p, _), _)| *p == path);
+        for ((_, code), count) in answers {
+            writeln!(to, "{name}{{code=\"{code}\"}} {count}")?;
+        }
+    }
+    Ok(())
 }
 
 fn failures(to: &mut String, status: &Status) -> fmt::Result {
@@ -178,21 +184,7 @@ fn own(
             Ok(())
         },
     )?;
-    gauge(to, "svc_proxy_quarantined_service_port", |to, name| {
-        for (family, one) in &status.families {
-            for port in one.quarantine.keys() {
-                let (service, protocol) = (&port.service, port.protocol);
-                writeln!(
-                    to,
-                    "{name}{{ip_family=\"{family}\",namespace=\"{}\",name=\"{}\",port=\"{}\",protocol=\"{protocol}\"}} 1",
-                    label(&service.namespace),
-                    label(&service.name),
-                    label(&port.port),
-                )?;
-            }
-        }
-        Ok(())
-    })?;
+    quarantined(to, status)?;
     by_cause(
         to,
         status,
@@ -226,6 +218,24 @@ fn own(
     })?;
     remarks(to, status)?;
     links(to, status)
+}
+
+fn quarantined(to: &mut String, status: &Status) -> fmt::Result {
+    gauge(to, "svc_proxy_quarantined_service_port", |to, name| {
+        for (family, one) in &status.families {
+            for port in one.quarantine.keys() {
+                let (service, protocol) = (&port.service, port.protocol);
+                writeln!(
+                    to,
+                    "{name}{{ip_family=\"{family}\",namespace=\"{}\",name=\"{}\",port=\"{}\",protocol=\"{protocol}\"}} 1",
+                    label(&service.namespace),
+                    label(&service.name),
+                    label(&port.port),
+                )?;
+            }
+        }
+        Ok(())
+    })
 }
 
 fn remarks(to: &mut String, status: &Status) -> fmt::Result {

@@ -5,6 +5,7 @@ use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::thread;
+use std::time::Duration;
 
 use svc_core::wire::PodNames;
 use svc_core::{IpFamily, Kernel, NodeConfig, Planner};
@@ -157,21 +158,7 @@ where
             None
         }
     };
-    let notices = backend.follow(&mut families, &settings.node)?;
-    let (asked, check) = match notices {
-        Notices::Told(sentinel) => {
-            watch_kernel(sentinel, feed.clone())?;
-            (None, FULL_CHECK)
-        }
-        Notices::Asked(period) => (Some(period), FULL_CHECK),
-        Notices::Compared(period) => (None, period),
-    };
-    let periods = Periods {
-        min: proxy.min_sync_period,
-        check,
-        retry_first: RETRY_FIRST.min(proxy.sync_period),
-        retry_most: proxy.sync_period,
-    };
+    let (asked, periods) = follow(&mut backend, &mut families, &settings.node, &feed)?;
     let looped = |family| FamilyLoop::new(family, periods, Jitter::random());
     let parts = Parts {
         backend,
@@ -188,6 +175,31 @@ where
     let mut agent = Agent::new(parts);
     agent.run(&told);
     Ok(ExitCode::SUCCESS)
+}
+
+/// Looks for changes by others from now on: how often to ask for them, and the periods of the loops.
+fn follow<B: Backend>(
+    backend: &mut B,
+    families: &mut Families<B>,
+    node: &NodeConfig,
+    feed: &Feed,
+) -> Result<(Option<Duration>, Periods), Box<dyn Error>> {
+    let proxy = &node.proxy;
+    let (asked, check) = match backend.follow(families, node)? {
+        Notices::Told(sentinel) => {
+            watch_kernel(sentinel, feed.clone())?;
+            (None, FULL_CHECK)
+        }
+        Notices::Asked(period) => (Some(period), FULL_CHECK),
+        Notices::Compared(period) => (None, period),
+    };
+    let periods = Periods {
+        min: proxy.min_sync_period,
+        check,
+        retry_first: RETRY_FIRST.min(proxy.sync_period),
+        retry_most: proxy.sync_period,
+    };
+    Ok((asked, periods))
 }
 
 /// Where objects come from; a watch of a cluster ends when this is dropped.
@@ -316,6 +328,6 @@ pub(super) fn enter(args: &ProxyArgs) -> Result<(), Box<dyn Error>> {
 /// The families in the order in which they are synced.
 pub(super) const FAMILIES: [IpFamily; 2] = IpFamily::ALL;
 /// Most time between two comparisons where changes by others are noticed in other ways (B-241).
-const FULL_CHECK: std::time::Duration = std::time::Duration::from_secs(3600);
+const FULL_CHECK: Duration = Duration::from_secs(3600);
 /// Wait after a first failure.
-const RETRY_FIRST: std::time::Duration = std::time::Duration::from_millis(250);
+const RETRY_FIRST: Duration = Duration::from_millis(250);
