@@ -1,9 +1,8 @@
 //! `ipvs-proxy`: a node's Services in IPVS.
 
 use std::error::Error;
-use std::os::fd::BorrowedFd;
 use std::process::ExitCode;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use backend_ipvs::setting::wanted;
 use backend_ipvs::{Kernel, Key, Line, Renderer, Settings, StrictArp, UnknownScheduler, Value};
@@ -11,7 +10,8 @@ use nix::sys::utsname::uname;
 use svc_core::config::{IpvsConfig, ProxyMode};
 use svc_core::{IpFamily, NodeConfig, Reconciler};
 
-use crate::node_proxy::{self, Backend, Families, ProxyArgs};
+use crate::agent::{self, Backend, Families, Notices, ProxyArgs};
+use crate::backend;
 use crate::proxy::Family;
 
 /// Serves the Services of a node through IPVS
@@ -38,10 +38,6 @@ pub enum Sysctls {
 #[derive(Debug)]
 pub struct Ipvs {
     sysctls: Sysctls,
-    started: Instant,
-    /// Time between two looks at what the kernel holds, and the latest.
-    period: Duration,
-    looked: Instant,
 }
 
 /// Runs the command.
@@ -53,7 +49,7 @@ pub fn run(args: &Args) -> Result<ExitCode, Box<dyn Error>> {
         true => Sysctls::Set,
         false => Sysctls::Keep,
     };
-    node_proxy::run(&args.proxy, Ipvs::new(sysctls))
+    agent::run(&args.proxy, Ipvs::new(sysctls))
 }
 
 /// The names and choices that a configuration asks for.
@@ -74,13 +70,7 @@ pub fn settings(config: &IpvsConfig) -> Result<Settings, UnknownScheduler> {
 impl Ipvs {
     /// The backend.
     pub fn new(sysctls: Sysctls) -> Self {
-        let now = Instant::now();
-        Self {
-            sysctls,
-            started: now,
-            period: Duration::ZERO,
-            looked: now,
-        }
+        Self { sysctls }
     }
 }
 
@@ -89,6 +79,7 @@ impl Backend for Ipvs {
     type Kernel = Kernel;
 
     const MODE: ProxyMode = ProxyMode::Ipvs;
+    const PURE: backend::Backend = backend::Backend::Ipvs;
     const OWN_LINKS: &[&str] = &["svc-ipvs4", "svc-ipvs6"];
 
     fn open(&self, config: &NodeConfig) -> Result<Families<Self>, Box<dyn Error>> {
@@ -111,12 +102,11 @@ impl Backend for Ipvs {
         Ok(family.kernel.cleanup()?)
     }
 
-    fn follow(
+    fn prepare(
         &mut self,
-        config: &NodeConfig,
         families: &mut Families<Self>,
+        config: &NodeConfig,
     ) -> Result<(), Box<dyn Error>> {
-        self.period = config.proxy.sync_period;
         // Settings and timeouts belong to the network namespace: one family is enough.
         let Some(first) = families.first_mut() else {
             return Ok(());
@@ -140,23 +130,22 @@ impl Backend for Ipvs {
         }
     }
 
-    /// IPVS tells nobody; it is read again after each period.
-    fn news(&self) -> Option<BorrowedFd<'_>> {
-        None
+    /// IPVS tells nobody; it is read again after each period (B-241).
+    fn follow(
+        &mut self,
+        _: &mut Families<Self>,
+        config: &NodeConfig,
+    ) -> Result<Notices, Box<dyn Error>> {
+        Ok(Notices::Compared(config.proxy.sync_period))
     }
 
-    fn others_changed(&mut self, families: &mut Families<Self>) -> Result<bool, Box<dyn Error>> {
-        let look = self.looked.elapsed() >= self.period;
-        for family in families {
-            family.kernel.advance(self.started.elapsed())?;
-            if look {
-                family.reconciler.verify();
-            }
-        }
-        if look {
-            self.looked = Instant::now();
-        }
-        Ok(false)
+    fn tick(
+        &mut self,
+        kernel: &mut Kernel,
+        now: Duration,
+    ) -> Result<Option<Duration>, Box<dyn Error>> {
+        kernel.advance(now)?;
+        Ok(kernel.timeout())
     }
 
     fn title(&self, family: &Family<Renderer, Kernel>) -> String {

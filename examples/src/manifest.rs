@@ -19,6 +19,8 @@ use svc_core::object::{
 };
 use svc_core::{Diagnostic, Name, NamespacedName, wire};
 
+use crate::cli::one_line;
+use crate::cluster_watch::{self, Access};
 use collect::Collector;
 pub use document::read_value;
 
@@ -29,6 +31,8 @@ pub enum Source {
     Path(PathBuf),
     /// Standard input, written `-`.
     Stdin,
+    /// The API server of a cluster, listed once: `--kubeconfig`.
+    Cluster(Access),
 }
 
 /// All objects of some manifests, each kind sorted by namespace and name.
@@ -80,6 +84,34 @@ pub struct Skipped {
     pub name: String,
 }
 
+/// Manifests that come from elsewhere than files, such as the lists of an API server.
+#[derive(Default)]
+pub struct Reading {
+    collector: Collector,
+}
+
+impl Reading {
+    /// Takes over the objects of a document; `origin` is named in problems and diagnostics.
+    pub fn document(&mut self, origin: &str, document: wire::Document) {
+        self.collector.document(&origin.into(), None, document);
+    }
+
+    /// Notes that something could not be read.
+    pub fn problem(&mut self, origin: &str, message: String) {
+        self.collector.problem(Problem {
+            file: origin.into(),
+            line: None,
+            column: None,
+            message,
+        });
+    }
+
+    /// All objects.
+    pub fn finish(self) -> Manifests {
+        self.collector.finish()
+    }
+}
+
 /// Reads manifests from several sources, standard input from the process.
 pub fn read(sources: &[Source]) -> Manifests {
     read_with_stdin(sources, &mut std::io::stdin())
@@ -94,12 +126,37 @@ pub fn read_with_stdin(sources: &[Source], stdin: &mut dyn Read) -> Manifests {
         match source {
             Source::Path(path) => file::read_path(&mut collector, path),
             Source::Stdin => file::read_stream(&mut collector, "-", stdin),
+            Source::Cluster(access) => read_cluster(&mut collector, access),
         }
     }
     collector.finish()
 }
 
+fn read_cluster(collector: &mut Collector, access: &Access) {
+    let mut reading = Reading {
+        collector: std::mem::take(collector),
+    };
+    if let Err(error) = cluster_watch::list(access, &mut reading) {
+        reading.problem("cluster", one_line(&error));
+    }
+    *collector = reading.collector;
+}
+
 impl Source {
+    /// The sources that `--manifests` and `--kubeconfig` name.
+    pub fn of_arguments(manifests: &[PathBuf], kubeconfig: Option<&PathBuf>) -> Vec<Self> {
+        let cluster = kubeconfig.map(|path| {
+            let kubeconfig = Some(path.clone());
+            Self::Cluster(Access { kubeconfig })
+        });
+        manifests
+            .iter()
+            .cloned()
+            .map(Self::from)
+            .chain(cluster)
+            .collect()
+    }
+
     /// Reads a `--manifests` argument.
     pub fn from_argument(argument: impl Into<PathBuf>) -> Self {
         let path = argument.into();

@@ -8,17 +8,21 @@ use svc_core::load_balancer::PoolRange;
 use svc_core::{Diagnostic, NodeConfig, Planner, Severity};
 
 use crate::cluster::{Cluster, feed};
+use crate::cluster_watch::kubeconfig;
 use crate::manifest::{self, Manifests, Source, read_value};
 
 /// The common input flags.
-#[derive(Clone, Debug, clap::Args)]
+#[derive(Clone, Debug, Default, clap::Args)]
 pub struct InputArgs {
     /// File, directory or - (standard input) with Kubernetes objects; repeatable
-    #[arg(long, value_name = "PATH", required = true)]
+    #[arg(long, value_name = "PATH", required_unless_present = "kubeconfig")]
     pub manifests: Vec<PathBuf>,
     /// What stands in for load balancers.
     #[command(flatten)]
     pub pools: PoolArgs,
+    /// Kubeconfig of a cluster to read from instead of manifests
+    #[arg(long, value_name = "FILE", conflicts_with = "manifests", value_parser = kubeconfig)]
+    pub kubeconfig: Option<PathBuf>,
     /// KubeProxyConfiguration (v1alpha1), as in a cluster's kube-proxy ConfigMap
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
@@ -68,7 +72,7 @@ pub struct Input {
 impl InputArgs {
     /// The sources of manifests.
     pub fn sources(&self) -> Vec<Source> {
-        self.manifests.iter().cloned().map(Source::from).collect()
+        Source::of_arguments(&self.manifests, self.kubeconfig.as_ref())
     }
 
     /// Reads the manifests.

@@ -33,13 +33,13 @@ impl Collector {
     }
 
     /// Takes over the objects of a document that starts on a line of a file.
-    pub(super) fn document(&mut self, file: &Arc<str>, line: u64, document: Document) {
+    pub(super) fn document(&mut self, file: &Arc<str>, line: Option<u64>, document: Document) {
         for object in document.objects {
             match object {
                 Ok(object) => self.object(file, object),
                 Err(error) => self.problem(Problem {
                     file: file.clone(),
-                    line: Some(line),
+                    line,
                     column: None,
                     message: error.to_string(),
                 }),

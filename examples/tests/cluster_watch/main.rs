@@ -1,0 +1,11 @@
+//! Watches against an API server that does what servers do, and what they should not.
+// Helpers outside of test functions may fail a test too.
+#![allow(clippy::unwrap_used, clippy::panic)]
+
+mod embed;
+mod faults;
+mod lists;
+mod once;
+mod programs;
+mod rig;
+mod watches;
