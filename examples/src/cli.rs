@@ -17,9 +17,10 @@ pub mod table;
 pub mod validate;
 pub mod yaml;
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Command, Parser};
+use clap::{Arg, ArgAction, Command, Parser, value_parser};
 
 /// Exit code of wrong usage, as `sysexits.h` has it.
 pub const USAGE: u8 = 64;
@@ -42,16 +43,24 @@ pub fn parse<T: Parser>() -> Result<T, ExitCode> {
     read(T::command())
 }
 
-/// The same for a proxy, which needs no manifests to clean up.
+/// The same for a proxy, which needs no manifests to clean up or to watch a cluster.
 ///
 /// # Errors
 /// With the exit code, after the message has been printed.
 pub fn parse_proxy<T: Parser>() -> Result<T, ExitCode> {
     read(T::command().mut_arg("manifests", |manifests| {
-        let others = ["cleanup", "kubeconfig"];
-        manifests
-            .required(false)
-            .required_unless_present_any(others)
+        // Anew, as a requirement cannot be taken back.
+        let fresh = Arg::new("manifests")
+            .long("manifests")
+            .value_name("PATH")
+            .action(ArgAction::Append)
+            .value_parser(value_parser!(PathBuf))
+            .help(manifests.get_help().cloned().unwrap_or_default());
+        match cfg!(feature = "cluster") {
+            // A pod finds its cluster without a flag.
+            true => fresh,
+            false => fresh.required_unless_present_any(["cleanup", "kubeconfig"]),
+        }
     }))
 }
 

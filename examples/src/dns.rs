@@ -14,7 +14,6 @@ pub mod args;
 mod bind;
 mod cluster;
 mod forward;
-mod http;
 mod merge;
 pub mod message;
 mod metrics;

@@ -1,9 +1,8 @@
 //! `ipvs-proxy`: a node's Services in IPVS.
 
 use std::error::Error;
-use std::os::fd::BorrowedFd;
 use std::process::ExitCode;
-use std::time::Instant;
+use std::time::Duration;
 
 use backend_ipvs::setting::wanted;
 use backend_ipvs::{Kernel, Renderer, Settings, StrictArp};
@@ -11,7 +10,8 @@ use nix::sys::utsname::uname;
 use svc_core::config::ProxyMode;
 use svc_core::{IpFamily, NodeConfig, Reconciler};
 
-use crate::node_proxy::{self, Backend, Families, ProxyArgs};
+use crate::agent::{self, Backend, Families, Notices, ProxyArgs};
+use crate::backend;
 use crate::proxy::Family;
 
 /// Serves the Services of a node through IPVS
@@ -29,7 +29,6 @@ pub struct Args {
 #[derive(Debug)]
 struct Ipvs {
     set_sysctls: bool,
-    started: Instant,
 }
 
 /// Runs the command.
@@ -39,9 +38,8 @@ struct Ipvs {
 pub fn run(args: &Args) -> Result<ExitCode, Box<dyn Error>> {
     let backend = Ipvs {
         set_sysctls: args.set_sysctls,
-        started: Instant::now(),
     };
-    node_proxy::run(&args.proxy, backend)
+    agent::run(&args.proxy, backend)
 }
 
 impl Backend for Ipvs {
@@ -49,6 +47,7 @@ impl Backend for Ipvs {
     type Kernel = Kernel;
 
     const MODE: ProxyMode = ProxyMode::Ipvs;
+    const PURE: backend::Backend = backend::Backend::Ipvs;
 
     fn open(&self, config: &NodeConfig) -> Result<Families<Self>, Box<dyn Error>> {
         let ipvs = &config.proxy.ipvs;
@@ -81,20 +80,22 @@ impl Backend for Ipvs {
         Ok(family.kernel.cleanup()?)
     }
 
-    fn follow(&mut self, _: &mut Families<Self>) -> Result<(), Box<dyn Error>> {
-        Ok(())
+    /// IPVS tells nobody; it is read again after each period (B-241).
+    fn follow(
+        &mut self,
+        _: &mut Families<Self>,
+        config: &NodeConfig,
+    ) -> Result<Notices, Box<dyn Error>> {
+        Ok(Notices::Compared(config.proxy.sync_period))
     }
 
-    /// IPVS tells nobody; it is read again after each period.
-    fn news(&self) -> Option<BorrowedFd<'_>> {
-        None
-    }
-
-    fn others_changed(&mut self, families: &mut Families<Self>) -> Result<bool, Box<dyn Error>> {
-        for family in families {
-            family.kernel.advance(self.started.elapsed())?;
-        }
-        Ok(false)
+    fn tick(
+        &mut self,
+        kernel: &mut Kernel,
+        now: Duration,
+    ) -> Result<Option<Duration>, Box<dyn Error>> {
+        kernel.advance(now)?;
+        Ok(kernel.timeout())
     }
 
     fn title(&self, family: &Family<Renderer, Kernel>) -> String {

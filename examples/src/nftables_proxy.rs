@@ -1,17 +1,20 @@
 //! `nftables-proxy`: a node's Services in nf_tables.
 
 use std::error::Error;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::AsFd;
 use std::process::ExitCode;
 
 use backend_nftables::error::EventError;
-use backend_nftables::netlink::Events;
+use backend_nftables::netlink::{Events, TableId};
 use backend_nftables::{Kernel, Key, Line, Renderer, Value};
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use svc_core::config::ProxyMode;
 use svc_core::{IpFamily, NodeConfig, Reconciler};
 
+use crate::agent::{self, Backend, Notices, ProxyArgs};
+use crate::backend;
 pub use crate::backend::NFTABLES_TABLE as TABLE;
-use crate::node_proxy::{self, Backend, ProxyArgs};
 use crate::proxy::Family;
 
 /// Serves the Services of a node through nf_tables
@@ -29,7 +32,6 @@ pub struct Args {
 #[derive(Debug)]
 pub struct Nftables {
     table: String,
-    events: Option<Events>,
 }
 
 /// The two families of a proxy over nf_tables.
@@ -54,7 +56,7 @@ pub fn open(table: &str) -> std::io::Result<Families> {
 /// # Errors
 /// What went wrong, for one line on standard error.
 pub fn run(args: &Args) -> Result<ExitCode, Box<dyn Error>> {
-    node_proxy::run(&args.proxy, Nftables::new(&args.table))
+    agent::run(&args.proxy, Nftables::new(&args.table))
 }
 
 impl Nftables {
@@ -62,7 +64,6 @@ impl Nftables {
     pub fn new(table: &str) -> Self {
         Self {
             table: table.to_owned(),
-            events: None,
         }
     }
 }
@@ -72,6 +73,7 @@ impl Backend for Nftables {
     type Kernel = Kernel;
 
     const MODE: ProxyMode = ProxyMode::Nftables;
+    const PURE: backend::Backend = backend::Backend::Nftables;
 
     fn open(&self, _: &NodeConfig) -> Result<Families, Box<dyn Error>> {
         let families = open(&self.table);
@@ -86,43 +88,64 @@ impl Backend for Nftables {
         Ok(family.kernel.cleanup()?)
     }
 
-    fn follow(&mut self, families: &mut Families) -> Result<(), Box<dyn Error>> {
+    fn follow(
+        &mut self,
+        families: &mut Families,
+        _: &NodeConfig,
+    ) -> Result<Notices, Box<dyn Error>> {
         // One socket hears of both families.
         let first = families.first_mut().ok_or("no address family")?;
-        self.events = Some(first.kernel.socket().events()?);
-        Ok(())
-    }
-
-    fn news(&self) -> Option<BorrowedFd<'_>> {
-        self.events.as_ref().map(|events| events.as_fd())
-    }
-
-    fn others_changed(&mut self, families: &mut Families) -> Result<bool, Box<dyn Error>> {
-        let Some(events) = &mut self.events else {
-            return Ok(false);
+        let mut others = Others {
+            events: first.kernel.socket().events()?,
+            own: Vec::new(),
+            tables: Vec::new(),
         };
-        let own: Vec<u32> = families
-            .iter_mut()
-            .map(|f| f.kernel.socket().port())
-            .collect();
-        let tables: Vec<_> = families.iter().map(|f| f.kernel.table().clone()).collect();
-        let mut changed = false;
-        loop {
-            match events.next_event() {
-                Ok(None) => return Ok(changed),
-                Ok(Some(event)) => {
-                    let ours = tables.iter().any(|table| event.concerns(table));
-                    // Port 0 is the kernel itself, which ends the pins of clients.
-                    changed |= ours && event.port != 0 && !own.contains(&event.port);
-                }
-                Err(EventError::Lost) => changed = true,
-                Err(error) => return Err(error.into()),
-            }
+        for family in families {
+            others.own.push(family.kernel.socket().port());
+            let table = family.kernel.table().clone();
+            others.tables.push((family.reconciler.family(), table));
         }
+        Ok(Notices::Told(Box::new(move || others.wait())))
     }
 
     fn title(&self, family: &Family<Renderer, Kernel>) -> String {
         let table = family.kernel.table();
         format!("table {} {}", table.family.name(), table.name)
+    }
+}
+
+/// What others do to our tables.
+struct Others {
+    events: Events,
+    /// Ports of our own sockets.
+    own: Vec<u32>,
+    tables: Vec<(IpFamily, TableId)>,
+}
+
+impl Others {
+    /// Waits for a change by somebody else.
+    fn wait(&mut self) -> Result<Option<IpFamily>, Box<dyn Error>> {
+        loop {
+            match self.events.next_event() {
+                Ok(Some(event)) => {
+                    // Port 0 is the kernel itself, which ends the pins of clients.
+                    let foreign = event.port != 0 && !self.own.contains(&event.port);
+                    let mut tables = self.tables.iter();
+                    let ours = tables.find(|(_, table)| foreign && event.concerns(table));
+                    if let Some((family, _)) = ours {
+                        return Ok(Some(*family));
+                    }
+                }
+                Ok(None) => {
+                    let mut ready = [PollFd::new(self.events.as_fd(), PollFlags::POLLIN)];
+                    match poll(&mut ready, PollTimeout::NONE) {
+                        Ok(_) | Err(Errno::EINTR) => {}
+                        Err(errno) => return Err(errno.into()),
+                    }
+                }
+                Err(EventError::Lost) => return Ok(None),
+                Err(error) => return Err(error.into()),
+            }
+        }
     }
 }

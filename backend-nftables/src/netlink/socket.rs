@@ -255,7 +255,7 @@ fn next_generation(generation: u32) -> u32 {
     generation.checked_add(1).unwrap_or(1)
 }
 
-fn netfilter_socket() -> Result<OwnedFd, Errno> {
+pub(super) fn netfilter_socket() -> Result<OwnedFd, Errno> {
     socket(
         AddressFamily::Netlink,
         SockType::Raw,
@@ -264,7 +264,7 @@ fn netfilter_socket() -> Result<OwnedFd, Errno> {
     )
 }
 
-fn enlarge_receive_buffer(fd: &OwnedFd, len: usize) -> Result<(), Errno> {
+pub(super) fn enlarge_receive_buffer(fd: &OwnedFd, len: usize) -> Result<(), Errno> {
     match setsockopt(fd, sockopt::RcvBufForce, &len) {
         Err(Errno::EPERM) => setsockopt(fd, sockopt::RcvBuf, &len),
         result => result,

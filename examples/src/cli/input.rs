@@ -11,7 +11,7 @@ use crate::cluster_watch::kubeconfig;
 use crate::manifest::{self, Manifests, Source, read_value};
 
 /// The common input flags.
-#[derive(Clone, Debug, clap::Args)]
+#[derive(Clone, Debug, Default, clap::Args)]
 pub struct InputArgs {
     /// File, directory or - (standard input) with Kubernetes objects; repeatable
     #[arg(long, value_name = "PATH", required_unless_present = "kubeconfig")]

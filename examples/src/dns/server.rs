@@ -17,12 +17,12 @@ use super::args::ZoneArgs;
 use super::bind::{self, Others};
 use super::cluster::{Following, follow};
 use super::forward::{Chain, Forwarder};
-use super::http::{self, Page};
 use super::metrics::{Metrics, add};
 use super::respond::{Order, Outside, Policy};
 use super::source::ZoneSource;
 use super::{tcp, udp};
 use crate::host::Watch;
+use crate::http::{self, Answer, Page, reading};
 use crate::manifest;
 
 /// Serves the names of a cluster over DNS
@@ -218,35 +218,21 @@ fn serve_http(
 ) -> Result<(), Box<dyn Error>> {
     let listener = TcpListener::bind(address).map_err(|error| format!("{address}: {error}"))?;
     let shared = shared.clone();
-    let page = move |path: &str| match path {
-        "/metrics" => {
-            let services = shared.zone.load().service_count();
-            let gauge = format!("# TYPE svc_dns_services gauge\nsvc_dns_services {services}\n");
-            let body = shared.metrics.text() + &gauge;
-            Page {
-                status: "200 OK",
-                body,
+    let answer: Answer = Arc::new(move |request| {
+        reading(request, |path| match path {
+            "/metrics" => {
+                let services = shared.zone.load().service_count();
+                let gauge = format!("# TYPE svc_dns_services gauge\nsvc_dns_services {services}\n");
+                Page::text(200, shared.metrics.text() + &gauge)
             }
-        }
-        "/healthz" => Page {
-            status: "200 OK",
-            body: "ok\n".into(),
-        },
-        "/ready" if shared.zone.load().is_complete() => Page {
-            status: "200 OK",
-            body: "ok\n".into(),
-        },
-        "/ready" => Page {
-            status: "503 Service Unavailable",
-            body: "not complete\n".into(),
-        },
-        _ => Page {
-            status: "404 Not Found",
-            body: String::new(),
-        },
-    };
+            "/healthz" => Page::text(200, "ok\n"),
+            "/ready" if shared.zone.load().is_complete() => Page::text(200, "ok\n"),
+            "/ready" => Page::text(503, "not complete\n"),
+            _ => Page::text(404, ""),
+        })
+    });
     spawn("dns-http", format!("{address} HTTP"), failed, move || {
-        http::serve(&listener, page)
+        http::serve(&listener, &answer)
     })
 }
 
