@@ -20,9 +20,12 @@ use svc_core::object::{
 use svc_core::{Diagnostic, Name, NamespacedName, wire};
 
 use crate::cli::one_line;
-use crate::cluster_watch::{self, Access};
+use crate::cluster_watch::{self, Access, Resource};
 use collect::Collector;
 pub use document::read_value;
+
+/// Stands for the file in problems with a cluster as a whole.
+const CLUSTER: &str = "cluster";
 
 /// Where manifests come from: one `--manifests` argument.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -59,6 +62,18 @@ pub struct Manifests {
     pub problems: Vec<Problem>,
     /// What is odd about objects that were read, with the file of each.
     pub diagnostics: Vec<(Arc<str>, Diagnostic)>,
+}
+
+impl Manifests {
+    /// What keeps the Services of a cluster, or their EndpointSlices, from being known: nothing may
+    /// be written to a kernel then (B-237), as half of a cluster is worse than an old one.
+    pub fn unknown_services(&self) -> Option<&Problem> {
+        let needed = [Resource::Services.path(), Resource::EndpointSlices.path()];
+        let stops = |problem: &&Problem| {
+            *problem.file == *CLUSTER || needed.iter().any(|path| *problem.file == **path)
+        };
+        self.problems.iter().find(stops)
+    }
 }
 
 /// Something that could not be read.
@@ -137,7 +152,7 @@ fn read_cluster(collector: &mut Collector, access: &Access) {
         collector: std::mem::take(collector),
     };
     if let Err(error) = cluster_watch::list(access, &mut reading) {
-        reading.problem("cluster", one_line(&error));
+        reading.problem(CLUSTER, one_line(&error));
     }
     *collector = reading.collector;
 }

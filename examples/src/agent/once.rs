@@ -88,6 +88,11 @@ fn load<B: Backend>(
         return Err("no objects: give --manifests or --kubeconfig".into());
     }
     let mut input = args.input.load(Some(B::MODE));
+    if args.input.manifests.is_empty()
+        && let Some(problem) = input.manifests.unknown_services()
+    {
+        return Err(problem.to_string().into());
+    }
     let mut config = settings.node.clone();
     if input.planner.state().node(&config.name).is_none() {
         config.local_addresses = host::addresses(B::OWN_LINKS)?;

@@ -7,6 +7,7 @@ use std::process::{Child, Command, Output, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use clap::Parser;
 use examples::api_server::{ApiServer, Store, Transport};
 use serde_json::json;
 
@@ -198,4 +199,45 @@ fn a_dns_server_whose_cluster_cannot_be_reached_does_not_deny_names() {
         command.env("KUBECONFIG", &file.path);
     });
     assert_eq!(dns.ask("web.shop.svc.cluster.local"), (2, Vec::new()));
+}
+
+#[test]
+fn a_proxy_writes_nothing_when_services_or_slices_cannot_be_listed_b_237() {
+    for refused in ["services", "endpointslices"] {
+        let (store, _server, file) = cluster();
+        store.refuse(refused, 403);
+        dry_run_fails(&file, "403 Forbidden");
+    }
+    let (_store, server, file) = cluster();
+    drop(server);
+    dry_run_fails(&file, "Connection refused");
+}
+
+fn dry_run_fails(file: &TempFile, why: &str) {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_nftables-proxy"));
+    command
+        .args(["--dry-run", "--node", "node-1", "--kubeconfig"])
+        .arg(&file.path);
+    let output = command.stdin(Stdio::null()).output().unwrap();
+    let lines = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(lines.contains(why), "{lines}");
+    assert_eq!(output.status.code(), Some(1), "{lines}");
+    assert!(output.stdout.is_empty(), "{output:?}");
+}
+
+#[test]
+fn the_proxies_take_the_flags_of_the_deployment() {
+    let text = include_str!("../../../deploy/daemonset.yaml");
+    let set = text.split("\n---\n").last().unwrap();
+    let set: serde_json::Value = serde_saphyr::from_str(set).unwrap();
+    let container = &set["spec"]["template"]["spec"]["containers"][0];
+    let given = container["args"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|a| a.as_str().unwrap());
+    let arguments: Vec<&str> = std::iter::once("proxy").chain(given).collect();
+    examples::nftables_proxy::Args::try_parse_from(&arguments).unwrap();
+    examples::iptables_proxy::Args::try_parse_from(&arguments).unwrap();
+    examples::ipvs_proxy::Args::try_parse_from(&arguments).unwrap();
 }
