@@ -25,6 +25,8 @@ pub use kernel::Kernel;
 pub use key::{Destination, Key, Method, Persistence, Server, ServerId, Value};
 pub use live::Live;
 pub use marks::Marks;
+#[cfg(feature = "testing")]
+pub use netlink::decode_anything;
 pub use render::{Renderer, Settings};
 pub use scheduler::{Scheduler, UnknownScheduler};
 pub use setting::{Setting, StrictArp};
