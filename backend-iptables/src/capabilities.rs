@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use svc_core::{Flow, Masquerade, Plan, Target, Unserved, Verdict};
 
 use crate::config::{Config, HairpinBy};
+use crate::program::Host;
 
 /// A deviation from [`Plan::route`] that is known and allowed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -14,6 +15,9 @@ pub enum Deviation {
     /// addresses that another service port has masqueraded. Such packets come by only where
     /// source addresses are not what they seem (B-153).
     RemoteHairpin,
+    /// A connection from elsewhere to an endpoint with an address of this node is not masqueraded:
+    /// the kernel delivers it without passing POSTROUTING, and answers find their way all the same.
+    LocalDelivery,
     /// With node ports at 127.0.0.1, other packets to the loopback range that do not come from
     /// there are dropped (B-126): the plan leaves them alone, and so would the kernel drop them
     /// without the setting that those node ports need.
@@ -27,8 +31,9 @@ pub enum Deviation {
 
 impl Deviation {
     /// All deviations.
-    pub const ALL: [Self; 4] = [
+    pub const ALL: [Self; 5] = [
         Self::RemoteHairpin,
+        Self::LocalDelivery,
         Self::LoopbackGuard,
         Self::UnknownPort,
         Self::UnallocatedAddress,
@@ -43,22 +48,31 @@ pub fn route(config: &Config, plan: &Plan, flow: &Flow) -> Verdict {
         Unserved::Reject | Unserved::Drop => Verdict::Pass,
     };
     match (decision.verdict, decision.reason) {
-        (Verdict::Forward(mut targets), _) if masquerades_hairpin(config, plan, flow) => {
-            for Target {
-                endpoint,
-                masquerade,
-            } in &mut targets
-            {
-                if endpoint.ip() == flow.source {
-                    *masquerade = Masquerade::Always;
-                }
-            }
-            Verdict::Forward(targets)
+        (Verdict::Forward(targets), _) => {
+            let masquerades = masquerades_hairpin(config, plan, flow);
+            let target = |target| masqueraded(target, masquerades, plan, flow);
+            Verdict::Forward(targets.into_iter().map(target).collect())
         }
         (verdict, svc_core::Reason::UnknownPort) => unserved(plan.node.unknown_port, verdict),
         (verdict, svc_core::Reason::UnallocatedAddress) => unserved(plan.node.unallocated, verdict),
         (Verdict::Pass, _) if guarded(plan, flow) => Verdict::Drop,
         (verdict, _) => verdict,
+    }
+}
+
+/// The target with what POSTROUTING does, if the packet gets there.
+fn masqueraded(target: Target, hairpin: bool, plan: &Plan, flow: &Flow) -> Target {
+    let host = Host::of(plan);
+    let sent = flow.interface.is_none() && host.is_local(flow.source);
+    let ip = target.endpoint.ip();
+    let masquerade = match host.is_local(ip) && !sent {
+        true => Masquerade::Never,
+        false if hairpin && ip == flow.source => Masquerade::Always,
+        false => target.masquerade,
+    };
+    Target {
+        masquerade,
+        ..target
     }
 }
 

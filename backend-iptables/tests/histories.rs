@@ -7,7 +7,8 @@ use backend_iptables::fake::{FakeKernel, Fault};
 use backend_iptables::{AffinityBy, Config, HairpinBy, Program, Renderer, Variant};
 use common::{history, ruleset};
 use proptest::prelude::*;
-use svc_core::{Kernel, Plan, Reconciler};
+use svc_core::testing::{History, Source, Step, bytes, histories};
+use svc_core::{IpFamily, Kernel, Plan, Planner, Reconciler};
 
 fn fault() -> impl Strategy<Value = Option<Fault>> {
     prop_oneof![
@@ -18,7 +19,11 @@ fn fault() -> impl Strategy<Value = Option<Fault>> {
 }
 
 /// What the kernel runs is what a fresh start would have written, and it says so itself.
-fn holds(kernel: &mut FakeKernel, config: &Config, plan: &Plan) -> Result<(), TestCaseError> {
+pub(crate) fn holds(
+    kernel: &mut FakeKernel,
+    config: &Config,
+    plan: &Plan,
+) -> Result<(), TestCaseError> {
     let wanted = Program::of(config, &ruleset(config, plan));
     let got = kernel.program().ours().to_string();
     prop_assert_eq!(got, wanted.ours().to_string());
@@ -31,8 +36,78 @@ fn holds(kernel: &mut FakeKernel, config: &Config, plan: &Plan) -> Result<(), Te
     Ok(())
 }
 
+/// After any history of objects, with faults and restarts drawn from `source`, good rounds make
+/// the kernel show the plan.
+pub(crate) fn converge(
+    history: &History,
+    source: &mut Source<'_>,
+    family: IpFamily,
+) -> Result<(), TestCaseError> {
+    let mut config = Config::new(family);
+    if source.chance(50) {
+        config.features.affinity = AffinityBy::Sets;
+    }
+    if source.chance(50) {
+        config.features.hairpin = HairpinBy::Tree;
+    }
+    let variant = source.pick(&[Variant::Nft, Variant::Legacy]);
+    let mut kernel = FakeKernel::new(config, variant);
+    let mut planner = Planner::new(history.config.clone());
+    let mut reconciler = Reconciler::new(Renderer::new(config), family);
+    let mut injected = 0;
+    for step in &history.steps {
+        match step {
+            Step::Event(event) => drop(planner.handle(event.clone())),
+            Step::Configure(config) => planner.configure(config.clone()),
+            Step::Delta => {
+                let deltas = planner.delta();
+                deltas.iter().for_each(|delta| reconciler.change(delta));
+                if source.chance(10) {
+                    reconciler = restarted(&planner, config, family);
+                }
+                let fault = match source.below(6) {
+                    3 => Some(Fault::Locked),
+                    number @ 4.. => Some(Fault::KilledAfter(number - 4 + source.below(3))),
+                    _ => None,
+                };
+                injected += usize::from(fault.is_some());
+                fault.into_iter().for_each(|fault| kernel.inject(fault));
+                // A failure shows again in the next round.
+                let _ = reconciler.settle(&mut kernel, 6);
+            }
+        }
+    }
+    // Each round takes a fault that is left.
+    let mut rounds = 0..=injected;
+    let settled = rounds.any(|_| reconciler.settle(&mut kernel, 6).is_ok());
+    if !planner.state().is_complete() {
+        return Ok(());
+    }
+    prop_assert!(settled && reconciler.is_settled());
+    prop_assert!(reconciler.quarantine().is_empty());
+    holds(&mut kernel, &config, &planner.plan(family))
+}
+
+/// A process that starts with the plan as it is.
+fn restarted(planner: &Planner, config: Config, family: IpFamily) -> Reconciler<Renderer> {
+    let mut reconciler = Reconciler::new(Renderer::new(config), family);
+    if planner.state().is_complete() {
+        let plan = planner.plan(family);
+        let mut delta = Plan::empty(family, plan.node.clone()).diff(&plan);
+        delta.node = Some(plan.node.clone());
+        reconciler.change(&delta);
+    }
+    reconciler
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(128))]
+
+    #[test]
+    fn the_kernel_converges(history in histories(), faults in bytes(3), v6 in any::<bool>()) {
+        let family = if v6 { IpFamily::V6 } else { IpFamily::V4 };
+        converge(&history, &mut Source::new(&faults), family)?;
+    }
 
     #[test]
     fn faults_lose_nothing(

@@ -27,6 +27,8 @@ pub use key::{Destination, Key, Method, Persistence, Server, ServerId, Value};
 pub use line::Line;
 pub use live::Live;
 pub use marks::Marks;
+#[cfg(feature = "testing")]
+pub use netlink::decode_anything;
 pub use render::{Renderer, Settings};
 pub use scheduler::{Scheduler, UnknownScheduler};
 pub use setting::{Setting, StrictArp};

@@ -53,7 +53,11 @@ struct Node {
     now: Duration,
 }
 
-fn converge(history: &History, source: &mut Source<'_>, family: IpFamily) -> Result<(), String> {
+pub(crate) fn converge(
+    history: &History,
+    source: &mut Source<'_>,
+    family: IpFamily,
+) -> Result<(), String> {
     let mut planner = Planner::new(history.config.clone());
     let settings = Settings::default();
     let mut node = Node {

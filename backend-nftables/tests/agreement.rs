@@ -25,7 +25,7 @@ proptest! {
     }
 }
 
-fn agree(plan: &Plan, flows: impl IntoIterator<Item = Flow>) -> Result<(), String> {
+pub(crate) fn agree(plan: &Plan, flows: impl IntoIterator<Item = Flow>) -> Result<(), String> {
     let ruleset = render(plan);
     let evaluator = Evaluator::new(&ruleset, Host::of(&plan.node, plan.family));
     for flow in flows.into_iter().filter(|flow| is_possible(plan, flow)) {

@@ -40,7 +40,11 @@ struct Node {
     last_error: String,
 }
 
-fn converge(history: &History, source: &mut Source<'_>, family: IpFamily) -> Result<(), String> {
+pub(crate) fn converge(
+    history: &History,
+    source: &mut Source<'_>,
+    family: IpFamily,
+) -> Result<(), String> {
     let mut planner = Planner::new(history.config.clone());
     let mut node = Node {
         reconciler: Reconciler::new(Renderer::new(TABLE, family), family),

@@ -15,8 +15,10 @@ mod assign;
 mod cluster_ip;
 mod error;
 mod family;
-#[cfg(test)]
-mod laws;
+#[cfg(any(test, feature = "testing"))]
+mod fixture;
+#[cfg(any(test, feature = "testing"))]
+pub(crate) mod laws;
 mod node_port;
 mod repair;
 mod service;

@@ -23,10 +23,10 @@ mod port;
 mod scratch;
 mod topology;
 
-#[cfg(test)]
+#[cfg(any(test, feature = "testing"))]
 mod fixture;
-#[cfg(test)]
-mod laws;
+#[cfg(any(test, feature = "testing"))]
+pub(crate) mod laws;
 #[cfg(test)]
 mod packing_tests;
 #[cfg(test)]

@@ -257,66 +257,98 @@ fn compare_answers(zone: &Zone, fresh: &Zone) -> Result<(), TestCaseError> {
     Ok(())
 }
 
-proptest! {
-    #![proptest_config(ProptestConfig::with_cases(400))]
+/// What happens to a zone of some options, which is refreshed every few steps.
+#[derive(Clone, Debug)]
+pub(crate) struct ZoneHistory {
+    steps: Vec<Step>,
+    flags: [bool; 5],
+    pods: PodNames,
+    refresh_every: usize,
+}
 
-    #[test]
-    fn refreshing_equals_rebuilding(
+prop_compose! {
+    pub(crate) fn histories()(
         steps in vec(step(), 1..40),
         flags in any::<[bool; 5]>(),
         pods in prop_oneof![
             Just(PodNames::Disabled), Just(PodNames::Verified), Just(PodNames::Insecure)
         ],
         refresh_every in 1usize..4,
-    ) {
-        let options = options(flags, pods);
-        let mut zone = Zone::new(options.clone()).unwrap();
-        let mut fresh = Zone::new(options).unwrap();
-        let mut state = ClusterState::new();
-        let (mut told_pods, mut told_namespaces) = (Told::new(), Told::new());
-        let mut waiting = Vec::new();
-        for (at, step) in steps.iter().enumerate() {
-            match step {
-                Step::Cluster(event) => waiting.push(state.apply(event.clone())),
-                Step::Pod(event) => {
-                    zone.apply_pod(event.clone());
-                    told_pods.apply(event, |pod| pod.name.clone());
-                }
-                Step::Namespace(event) => {
-                    zone.apply_namespace(event.clone());
-                    told_namespaces.apply(event, Name::clone);
-                }
+    ) -> ZoneHistory {
+        ZoneHistory { steps, flags, pods, refresh_every }
+    }
+}
+
+/// The refreshed zone equals the one from scratch, and so do its answers.
+pub(crate) fn refreshing(history: ZoneHistory) -> Result<(), TestCaseError> {
+    let ZoneHistory {
+        steps,
+        flags,
+        pods,
+        refresh_every,
+    } = history;
+    let options = options(flags, pods);
+    let mut zone = Zone::new(options.clone()).unwrap();
+    let mut fresh = Zone::new(options).unwrap();
+    let mut state = ClusterState::new();
+    let (mut told_pods, mut told_namespaces) = (Told::new(), Told::new());
+    let mut waiting = Vec::new();
+    for (at, step) in steps.iter().enumerate() {
+        match step {
+            Step::Cluster(event) => waiting.push(state.apply(event.clone())),
+            Step::Pod(event) => {
+                zone.apply_pod(event.clone());
+                told_pods.apply(event, |pod| pod.name.clone());
             }
-            if at % refresh_every == 0 {
-                let published = zone.clone();
-                let before = format!("{:?}", published.lookup(reverse_name([10, 0, 0, 1].into()).as_ref(), RecordType::Ptr));
-                for changes in waiting.drain(..) {
-                    zone.refresh(&state, &changes);
-                }
-                let after = format!("{:?}", published.lookup(reverse_name([10, 0, 0, 1].into()).as_ref(), RecordType::Ptr));
-                prop_assert_eq!(before, after);
+            Step::Namespace(event) => {
+                zone.apply_namespace(event.clone());
+                told_namespaces.apply(event, Name::clone);
             }
         }
-        for changes in waiting {
-            zone.refresh(&state, &changes);
+        if at % refresh_every == 0 {
+            let published = zone.clone();
+            let before = format!(
+                "{:?}",
+                published.lookup(reverse_name([10, 0, 0, 1].into()).as_ref(), RecordType::Ptr)
+            );
+            for changes in waiting.drain(..) {
+                zone.refresh(&state, &changes);
+            }
+            let after = format!(
+                "{:?}",
+                published.lookup(reverse_name([10, 0, 0, 1].into()).as_ref(), RecordType::Ptr)
+            );
+            prop_assert_eq!(before, after);
         }
-        // A list that is still under way would only change what a missing name is.
-        if told_pods.list.is_some() {
-            told_pods.apply(&WatchEvent::InitDone, |pod| pod.name.clone());
-            zone.apply_pod(WatchEvent::InitDone);
-        }
-        if told_namespaces.list.is_some() {
-            told_namespaces.apply(&WatchEvent::InitDone, Name::clone);
-            zone.apply_namespace(WatchEvent::InitDone);
-        }
-        for pod in told_pods.objects.into_values() {
-            fresh.apply_pod(WatchEvent::Apply(pod));
-        }
-        for namespace in told_namespaces.objects.into_keys() {
-            fresh.apply_namespace(WatchEvent::Apply(namespace));
-        }
-        fresh.rebuild(&state);
-        prop_assert_eq!(&zone, &fresh);
-        compare_answers(&zone, &fresh)?;
+    }
+    for changes in waiting {
+        zone.refresh(&state, &changes);
+    }
+    // A list that is still under way would only change what a missing name is.
+    if told_pods.list.is_some() {
+        told_pods.apply(&WatchEvent::InitDone, |pod| pod.name.clone());
+        zone.apply_pod(WatchEvent::InitDone);
+    }
+    if told_namespaces.list.is_some() {
+        told_namespaces.apply(&WatchEvent::InitDone, Name::clone);
+        zone.apply_namespace(WatchEvent::InitDone);
+    }
+    for pod in told_pods.objects.into_values() {
+        fresh.apply_pod(WatchEvent::Apply(pod));
+    }
+    for namespace in told_namespaces.objects.into_keys() {
+        fresh.apply_namespace(WatchEvent::Apply(namespace));
+    }
+    fresh.rebuild(&state);
+    prop_assert_eq!(&zone, &fresh);
+    compare_answers(&zone, &fresh)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(400))]
+
+    #[test]
+    fn refreshing_equals_rebuilding(history in histories()) {
+        refreshing(history)?;
     }
 }

@@ -165,7 +165,7 @@ impl Netlink {
     }
 }
 
-struct Header {
+pub(super) struct Header {
     kind: u16,
     flags: u16,
     sequence: u32,
@@ -183,7 +183,7 @@ pub(crate) fn write(bytes: &mut Vec<u8>, message: &Message, flags: u16, sequence
     bytes.resize(bytes.len().next_multiple_of(ALIGN), 0);
 }
 
-fn messages_of(mut bytes: &[u8]) -> impl Iterator<Item = (Header, &[u8])> {
+pub(super) fn messages_of(mut bytes: &[u8]) -> impl Iterator<Item = (Header, &[u8])> {
     std::iter::from_fn(move || {
         let len = u32_at(bytes, 0)? as usize;
         let header = Header {
@@ -197,7 +197,7 @@ fn messages_of(mut bytes: &[u8]) -> impl Iterator<Item = (Header, &[u8])> {
     })
 }
 
-fn status(body: &[u8]) -> Result<(), Errno> {
+pub(super) fn status(body: &[u8]) -> Result<(), Errno> {
     match u32_at(body, 0).map(u32::cast_signed) {
         Some(0) => Ok(()),
         Some(code) => Err(Errno::from_raw(code.saturating_neg())),

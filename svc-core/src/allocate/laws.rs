@@ -1,4 +1,6 @@
-//! Laws of the allocators over random histories.
+//! Laws of the allocators over random histories, for tests and for `fuzz`.
+// What is broken shows as a panic, as in any test.
+#![allow(clippy::panic, clippy::unwrap_used)]
 
 use alloc::collections::BTreeMap;
 use alloc::format;
@@ -7,15 +9,15 @@ use core::net::IpAddr;
 
 use proptest::prelude::*;
 
+use super::fixture::{allocators, service};
 use super::service::node_ports_of;
-use super::tests::{allocators, service};
 use super::*;
 use crate::name::NamespacedName;
 use crate::net::Protocol;
 use crate::object::{IpFamilyPolicy, Service, ServiceType, TrafficPolicy};
 
 #[derive(Clone, Debug)]
-enum Step {
+pub(crate) enum Step {
     Create(Service),
     Update(Service),
     Delete(usize),
@@ -200,17 +202,31 @@ impl World {
     }
 }
 
+/// Histories of up to 40 steps.
+pub(crate) fn histories() -> impl Strategy<Value = Vec<Step>> {
+    prop::collection::vec(any_step(), 0..40)
+}
+
+/// After every step what is allocated is what Services have, nothing twice, and nothing of it is
+/// left when they are gone.
+pub(crate) fn nothing_twice(steps: Vec<Step>, seed: u64) {
+    let mut world = World {
+        services: BTreeMap::new(),
+        allocators: empty(),
+    };
+    for (i, step) in steps.into_iter().enumerate() {
+        world.step(step, seed.wrapping_add(i as u64));
+        world.check();
+    }
+    for service in core::mem::take(&mut world.services).into_values() {
+        world.allocators.delete(&service);
+    }
+    world.check();
+}
+
 proptest! {
     #[test]
-    fn nothing_is_handed_out_twice(steps in prop::collection::vec(any_step(), 0..40), seed: u64) {
-        let mut world = World { services: BTreeMap::new(), allocators: empty() };
-        for (i, step) in steps.into_iter().enumerate() {
-            world.step(step, seed.wrapping_add(i as u64));
-            world.check();
-        }
-        for service in core::mem::take(&mut world.services).into_values() {
-            world.allocators.delete(&service);
-        }
-        world.check();
+    fn nothing_is_handed_out_twice(steps in histories(), seed: u64) {
+        nothing_twice(steps, seed);
     }
 }

@@ -7,6 +7,7 @@ use core::net::IpAddr;
 
 use expect_test::{Expect, expect};
 
+use super::fixture::{allocators, service};
 use super::*;
 use crate::diagnostic::Diagnostic;
 use crate::name::NamespacedName;
@@ -14,18 +15,6 @@ use crate::net::{IpFamily, Protocol};
 use crate::object::{
     IpFamilyPolicy, Service, ServiceCidr, ServicePort, ServiceType, TargetPort, TrafficPolicy,
 };
-
-pub(super) fn allocators(nets: &[&str], first: u16, last: u16) -> Allocators {
-    let cidrs = [ServiceCidr {
-        name: "kubernetes".into(),
-        cidrs: nets.iter().map(|net| net.parse().unwrap()).collect(),
-        ready: true,
-        terminating: false,
-    }];
-    let (new, diagnostics) = Allocators::new(&cidrs, NodePortRange::new(first, last).unwrap());
-    assert!(diagnostics.is_empty());
-    new
-}
 
 fn dual() -> Allocators {
     allocators(&["10.96.0.0/16", "fd00::/112"], 30_000, 30_100)
@@ -37,28 +26,6 @@ fn single() -> Allocators {
 
 fn ip(text: &str) -> IpAddr {
     text.parse().unwrap()
-}
-
-pub(super) fn service(
-    name: &str,
-    service_type: ServiceType,
-    ports: &[(u16, Protocol, u16)],
-) -> Service {
-    let mut service = Service::named(NamespacedName::new("ns", name));
-    service.service_type = service_type;
-    service.selector.insert("app".into(), name.into());
-    service.ports = ports
-        .iter()
-        .map(|(port, protocol, node_port)| ServicePort {
-            name: format!("{port}-{}", protocol.lower()).into(),
-            protocol: *protocol,
-            port: *port,
-            target_port: TargetPort::Number(*port),
-            node_port: (*node_port != 0).then_some(*node_port),
-            app_protocol: None,
-        })
-        .collect();
-    service
 }
 
 fn node_port(name: &str, ports: &[(u16, Protocol, u16)]) -> Service {

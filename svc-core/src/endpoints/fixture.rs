@@ -1,14 +1,14 @@
 //! Small objects for the tests of this module, and slices as text.
 
 use alloc::format;
+#[cfg(test)]
 use alloc::string::String;
+#[cfg(test)]
 use core::fmt::Write;
 
 use crate::name::NamespacedName;
 use crate::net::{IpFamily, Protocol};
-use crate::object::{
-    ContainerPort, EndpointSlice, Node, Pod, PodPhase, Service, ServicePort, TargetPort,
-};
+use crate::object::{ContainerPort, Node, Pod, PodPhase, Service, ServicePort, TargetPort};
 
 pub(super) fn service(name: &str) -> Service {
     let mut service = Service::named(NamespacedName::new("ns", name));
@@ -71,7 +71,10 @@ pub(super) fn nodes() -> [Node; 3] {
 }
 
 /// A line per slice, a line per endpoint.
-pub(super) fn text<'a>(slices: impl IntoIterator<Item = &'a EndpointSlice>) -> String {
+#[cfg(test)]
+pub(super) fn text<'a>(
+    slices: impl IntoIterator<Item = &'a crate::object::EndpointSlice>,
+) -> String {
     let mut text = String::new();
     for slice in slices {
         let ports = slice

@@ -10,6 +10,7 @@ use alloc::vec::Vec;
 pub use convergence::convergence;
 
 use super::generate::{History, Step};
+use super::strategy::sample;
 use crate::explain::explain;
 use crate::net::IpFamily;
 use crate::plan::{Plan, Scope};
@@ -274,4 +275,25 @@ pub fn agreement(
         }
     }
     Ok(())
+}
+
+/// The slice controller is right after the history of Services and Pods that `bytes` choose.
+///
+/// # Panics
+///
+/// Where it is not.
+pub fn slices(bytes: &[u8]) {
+    use crate::endpoints::laws::{converges, histories};
+    sample(&histories(), bytes).into_iter().for_each(converges);
+}
+
+/// The allocators hand out nothing twice in the history of Services that `bytes` choose.
+///
+/// # Panics
+///
+/// Where they do.
+pub fn allocations(bytes: &[u8], seed: u64) {
+    use crate::allocate::laws::{histories, nothing_twice};
+    let steps = sample(&histories(), bytes).into_iter();
+    steps.for_each(|steps| nothing_twice(steps, seed));
 }

@@ -3,7 +3,9 @@
 use alloc::vec::Vec;
 
 use proptest::collection::vec;
-use proptest::prelude::{Strategy, any};
+use proptest::prelude::{ProptestConfig, Strategy, any};
+use proptest::strategy::ValueTree;
+use proptest::test_runner::{RngAlgorithm, TestRng, TestRunner};
 
 use super::generate::{History, history};
 use super::source::Source;
@@ -26,4 +28,13 @@ pub fn plans() -> impl Strategy<Value = [Plan; 2]> {
         let state = history.state();
         IpFamily::ALL.map(|family| Plan::compute(&state, &history.last_config(), family))
     })
+}
+
+/// What a strategy makes when every random choice is read from `bytes`, and 0 when they run out:
+/// turns any property into a fuzz target. `None` where the strategy refuses these choices.
+pub fn sample<S: Strategy>(strategy: &S, bytes: &[u8]) -> Option<S::Value> {
+    let rng = TestRng::from_seed(RngAlgorithm::PassThrough, bytes);
+    let mut runner = TestRunner::new_with_rng(ProptestConfig::default(), rng);
+    let tree = strategy.new_tree(&mut runner).ok()?;
+    Some(tree.current())
 }
