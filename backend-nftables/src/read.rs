@@ -122,6 +122,7 @@ fn chain_key(id: ChainId, chain: &Chain) -> Key {
         | ChainId::LocalAffinity(_)
         | ChainId::Services
         | ChainId::OutsideLocal
+        | ChainId::Outgoing
         | ChainId::FromOutside
         | ChainId::FromNode => false,
     };

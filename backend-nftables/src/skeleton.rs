@@ -168,6 +168,7 @@ fn chains(regs: Registers, node: &NodePlan) -> Vec<(ChainId, ChainBody)> {
         (ChainId::Firewall, firewall_body()),
         services(regs, node),
         outside_local(regs),
+        outgoing(regs),
         from_outside(regs, node),
         chain(
             ChainId::FromNode,
@@ -371,19 +372,27 @@ fn postrouting(regs: Registers) -> (ChainId, ChainBody) {
     let mut hairpin = regs.hairpin_key();
     hairpin.push(lookup(&SetId::Hairpin, Register::R0, Found::Continue));
     hairpin.push(to_node_address());
-    let mut policy = regs.original_frontend();
-    policy.push(lookup(
-        &SetId::MasqueradePolicies,
-        regs.policy(),
-        Found::Verdict,
-    ));
-    let rules = vec![not_translated, hairpin, policy];
+    let rules = vec![not_translated, hairpin, vec![goto(&ChainId::Outgoing)]];
     base_chain(
         ChainId::Postrouting,
         Hook::Postrouting,
         priority::SRCNAT,
         rules,
     )
+}
+
+/// Masquerades by the front end that the connection was made to.
+///
+/// Why a chain of its own: the kernel walks a map when a rule comes that reads it. The hooks come
+/// last, when the map is full, and nobody is to wait for that.
+fn outgoing(regs: Registers) -> (ChainId, ChainBody) {
+    let mut policy = regs.original_frontend();
+    policy.push(lookup(
+        &SetId::MasqueradePolicies,
+        regs.policy(),
+        Found::Verdict,
+    ));
+    chain(ChainId::Outgoing, [policy])
 }
 
 /// Connection status bit: the destination was translated.
