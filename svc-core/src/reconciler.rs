@@ -13,6 +13,7 @@
 //! Changes are folded into what is wanted and never drained into a transaction, so nothing is
 //! lost when a commit fails: the kernel's content then counts as unknown and is read again.
 
+mod audit;
 mod filling;
 
 use alloc::collections::{BTreeMap, BTreeSet};
@@ -499,10 +500,10 @@ impl<R: Render> Reconciler<R> {
     }
 
     fn is_first_user(&mut self, key: &R::Key, value: &R::Value) -> bool {
-        let Some((_, users)) = self.shared.get_mut(key) else {
-            self.shared.insert(key.clone(), (value.clone(), 1));
-            return true;
-        };
+        let (_, users) = self
+            .shared
+            .entry_ref(key)
+            .or_insert_with(|| (value.clone(), 0));
         *users += 1;
         *users == 1
     }
@@ -582,7 +583,11 @@ fn difference<K: Eq + Hash, V: Eq>(
     key: K,
     value: V,
 ) -> Option<Edit<K, V>> {
-    let before = held.remove(&key);
+    // Most first loads find nothing at all.
+    let before = match held.is_empty() {
+        true => None,
+        false => held.remove(&key),
+    };
     (before.as_ref() != Some(&value)).then_some(Edit {
         key,
         before,
