@@ -5,11 +5,11 @@ use std::io;
 use svc_core::{CommitFailure, Failure, IpFamily, Ruleset, ServicePortName, Transaction};
 
 use crate::error::{CommitError, Errno, ReadError, Refusal};
-use crate::key::{Key, Value};
+use crate::key::{Key, SetId, Value};
 use crate::netlink::{Batch, Socket, TableId};
-use crate::read::read;
+use crate::read::{Reading, read, read_frame};
 use crate::render::Renderer;
-use crate::rule::{Family, TableName};
+use crate::rule::{Bytes, Element, Family, TableName};
 use crate::transaction::{BATCH_BYTES, Batches, Blame, Start};
 
 /// The table of one family in one network namespace.
@@ -47,6 +47,20 @@ impl Kernel {
         let reading = read(&mut self.socket, &self.table)?;
         self.start = Start::of(&reading);
         Ok(reading.ruleset)
+    }
+
+    /// Reads all but the large sets.
+    pub(crate) fn read_frame(&mut self) -> Result<Reading, ReadError> {
+        read_frame(&mut self.socket, &self.table)
+    }
+
+    /// The elements of a set that have these keys.
+    pub(crate) fn look_up<'k>(
+        &mut self,
+        set: &SetId,
+        keys: impl IntoIterator<Item = (&'k Bytes, Option<&'k Bytes>)>,
+    ) -> Result<Vec<Option<Element>>, ReadError> {
+        self.socket.look_up(&self.table, &set.name(), keys)
     }
 
     /// Applies a transaction.

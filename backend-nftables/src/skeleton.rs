@@ -9,7 +9,7 @@ use crate::pools::PoolNumber;
 use crate::registers::{Registers, compare, goto, load, lookup, meta, verdict};
 use crate::rule::{
     BaseChain, Bytes, Chain, ChainType, CmpOp, CtKey, DynsetOp, Expr, Found, Hook, MetaKey,
-    NatFlags, Policy, Register, Rule, Table, TableName, Verdict, priority,
+    NatFlags, Policy, Register, Rule, Table, TableName, TableState, Verdict, priority,
 };
 use crate::schema;
 
@@ -56,6 +56,7 @@ pub(crate) fn table(name: &TableName, regs: Registers) -> Table {
         family: regs.table_family(),
         name: name.clone(),
         comment: Some("Kubernetes Services; see the maps frontends, pools and endpoints".into()),
+        state: TableState::Active,
     }
 }
 

@@ -4,9 +4,7 @@ use std::error::Error;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::process::ExitCode;
 
-use backend_nftables::error::EventError;
-use backend_nftables::netlink::Events;
-use backend_nftables::{Kernel, Key, Line, Renderer, Value};
+use backend_nftables::{Kernel, Key, Line, Others, Renderer, Value};
 use svc_core::config::ProxyMode;
 use svc_core::{IpFamily, NodeConfig, Reconciler};
 
@@ -29,7 +27,7 @@ pub struct Args {
 #[derive(Debug)]
 pub struct Nftables {
     table: String,
-    events: Option<Events>,
+    others: Option<Others>,
 }
 
 /// The two families of a proxy over nf_tables.
@@ -62,7 +60,7 @@ impl Nftables {
     pub fn new(table: &str) -> Self {
         Self {
             table: table.to_owned(),
-            events: None,
+            others: None,
         }
     }
 }
@@ -87,38 +85,26 @@ impl Backend for Nftables {
     }
 
     fn follow(&mut self, families: &mut Families) -> Result<(), Box<dyn Error>> {
-        // One socket hears of both families.
-        let first = families.first_mut().ok_or("no address family")?;
-        self.events = Some(first.kernel.socket().events()?);
+        self.others = Some(Others::new(families.iter_mut().map(|f| &mut f.kernel))?);
         Ok(())
     }
 
     fn news(&self) -> Option<BorrowedFd<'_>> {
-        self.events.as_ref().map(|events| events.as_fd())
+        self.others.as_ref().map(|others| others.as_fd())
     }
 
-    fn others_changed(&mut self, families: &mut Families) -> Result<bool, Box<dyn Error>> {
-        let Some(events) = &mut self.events else {
+    fn others_changed(&mut self, _: &mut Families) -> Result<bool, Box<dyn Error>> {
+        let Some(others) = &mut self.others else {
             return Ok(false);
         };
-        let own: Vec<u32> = families
-            .iter_mut()
-            .map(|f| f.kernel.socket().port())
-            .collect();
-        let tables: Vec<_> = families.iter().map(|f| f.kernel.table().clone()).collect();
-        let mut changed = false;
-        loop {
-            match events.next_event() {
-                Ok(None) => return Ok(changed),
-                Ok(Some(event)) => {
-                    let ours = tables.iter().any(|table| event.concerns(table));
-                    // Port 0 is the kernel itself, which ends the pins of clients.
-                    changed |= ours && event.port != 0 && !own.contains(&event.port);
-                }
-                Err(EventError::Lost) => changed = true,
-                Err(error) => return Err(error.into()),
+        let mut changes = Vec::new();
+        while let Some(change) = others.next_change()? {
+            if !changes.contains(&change) {
+                eprintln!("warning: {change}");
+                changes.push(change);
             }
         }
+        Ok(!changes.is_empty())
     }
 
     fn title(&self, family: &Family<Renderer, Kernel>) -> String {
