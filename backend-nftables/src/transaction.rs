@@ -153,6 +153,11 @@ impl<'a> Batches<'a> {
     /// Writes the batch of an index, with the blame for refusals as exact as asked.
     pub fn write(&self, index: usize, blame: Blame, batch: &mut Batch) {
         batch.clear();
+        self.append(index, blame, batch);
+    }
+
+    /// As [`Batches::write`], after what a batch holds already.
+    pub(crate) fn append(&self, index: usize, blame: Blame, batch: &mut Batch) {
         batch.set_table(self.table.clone());
         if index == 0 && self.start == Start::Useless {
             batch.delete_table(NO_GROUP);
@@ -184,6 +189,12 @@ impl<'a> Batches<'a> {
                 | Key::BaseChain(_) => write(batch, tag, operation),
             }
         }
+    }
+
+    /// Whether the transaction puts a ruleset to use.
+    pub(crate) fn puts_to_use(&self) -> bool {
+        let mut operations = self.operations.iter();
+        operations.any(|operation| matches!(operation.edit.key, Key::BaseChain(_)))
     }
 
     /// The quickest way to write the batch of an index that still allows exact blame later.

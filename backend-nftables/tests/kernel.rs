@@ -179,6 +179,45 @@ fn a_table_of_another_kind_with_our_name_is_replaced() {
 }
 
 #[test]
+fn a_table_of_another_kind_is_replaced_at_once_however_large() {
+    in_namespace(|| {
+        let plan = many(1_500, 4).plan(IpFamily::V4);
+        let wanted = render(&plan);
+        for (impossible, parts) in [(false, 0), (true, 1)] {
+            nft(
+                &["add table ip svc; delete table ip svc; add table ip svc; \
+                add set ip svc live { type mark; }"],
+            );
+            let mut proxy = Proxy::new(&plan);
+            let before = proxy.kernel.socket().generation().unwrap();
+            if impossible {
+                // The table is another's meanwhile: what replaces it is refused, and tried again.
+                let Action::Read = proxy.reconciler.poll() else {
+                    panic!()
+                };
+                proxy.reconciler.on_read(proxy.kernel.read().unwrap());
+                nft(&["delete table ip svc"]);
+                let mut refused = 0;
+                while let Action::Commit(transaction) = proxy.reconciler.poll() {
+                    match proxy.kernel.commit(&transaction) {
+                        Ok(()) => proxy.reconciler.on_committed(),
+                        Err(error) => {
+                            refused += 1;
+                            proxy.reconciler.on_failed(failure(&error, &transaction));
+                        }
+                    }
+                }
+                assert_eq!(refused, parts);
+            }
+            proxy.settle();
+            let commits = proxy.kernel.socket().generation().unwrap() - before;
+            assert!(impossible || commits == 1, "{commits} transactions");
+            assert_same(&proxy.kernel.read().unwrap(), &wanted);
+        }
+    });
+}
+
+#[test]
 fn ranges_that_overlap_their_predecessors_can_be_changed() {
     in_namespace(|| {
         let old = scenario(EVERYTHING);
@@ -523,7 +562,7 @@ impl Proxy {
     /// Until there is nothing to do; how the kernel differed, if it was read.
     fn settle(&mut self) -> Option<Drift<Key>> {
         let mut drift = None;
-        for _ in 0..4 {
+        for _ in 0..12 {
             match self.reconciler.poll() {
                 Action::Idle => return drift,
                 Action::Read => drift = Some(self.reconciler.on_read(self.kernel.read().unwrap())),

@@ -223,6 +223,11 @@ impl Planner {
         planned.map_or(&[], |planned| planned.ports.at(family))
     }
 
+    /// The number of indices of [`Planner::walk`]: Services that are known, or were.
+    pub fn indices(&self) -> usize {
+        self.planned.len()
+    }
+
     /// The planned ports of so many Services from an index on, and the index that follows; 0 after the
     /// last. For checks that take a few Services at a time: an index costs no search.
     pub fn walk(
