@@ -10,6 +10,7 @@ pub mod host;
 pub mod iptables_proxy;
 pub mod ipvs_proxy;
 pub mod manifest;
+mod neighbours;
 pub mod nftables_proxy;
 pub mod node_proxy;
 pub mod packets;

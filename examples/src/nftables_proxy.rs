@@ -3,10 +3,11 @@
 use std::error::Error;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::process::ExitCode;
+use std::time::Duration;
 
-use backend_nftables::{Kernel, Key, Line, Others, Renderer, Value};
+use backend_nftables::{Audit, Kernel, Key, Line, Others, Renderer, Value};
 use svc_core::config::ProxyMode;
-use svc_core::{IpFamily, NodeConfig, Reconciler};
+use svc_core::{IpFamily, NodeConfig, Planner, Reconciler};
 
 pub use crate::backend::NFTABLES_TABLE as TABLE;
 use crate::node_proxy::{self, Backend, ProxyArgs};
@@ -28,7 +29,13 @@ pub struct Args {
 pub struct Nftables {
     table: String,
     others: Option<Others>,
+    audits: Vec<Audit>,
+    /// Objects that an audit found wrong.
+    mended: usize,
 }
+
+/// Steps of a round of audits: ten minutes.
+const AUDIT_STEPS: usize = 6000;
 
 /// The two families of a proxy over nf_tables.
 pub type Families = Vec<Family<Renderer, Kernel>>;
@@ -61,6 +68,8 @@ impl Nftables {
         Self {
             table: table.to_owned(),
             others: None,
+            audits: IpFamily::ALL.map(Audit::new).into(),
+            mended: 0,
         }
     }
 }
@@ -105,6 +114,28 @@ impl Backend for Nftables {
             }
         }
         Ok(!changes.is_empty())
+    }
+
+    const AUDIT_PERIOD: Option<Duration> = Some(Duration::from_millis(100));
+
+    fn audit(&mut self, planner: &Planner, families: &mut Families) -> Result<(), Box<dyn Error>> {
+        let services = planner.indices().div_ceil(AUDIT_STEPS);
+        for (audit, family) in self.audits.iter_mut().zip(families) {
+            let Family { reconciler, kernel } = family;
+            let differed = audit.step(planner, reconciler, kernel, services)?;
+            if let Some(first) = differed.first() {
+                self.mended += differed.len();
+                let table = kernel.table();
+                eprintln!(
+                    "warning: {} objects of table {} {} were wrong, the first {first:?}; {} since the start",
+                    differed.len(),
+                    table.family.name(),
+                    table.name,
+                    self.mended
+                );
+            }
+        }
+        Ok(())
     }
 
     fn title(&self, family: &Family<Renderer, Kernel>) -> String {

@@ -4,6 +4,7 @@ use std::error::Error;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -76,6 +77,18 @@ pub trait Backend: Sized {
     /// # Errors
     /// What the kernel says.
     fn others_changed(&mut self, families: &mut Families<Self>) -> Result<bool, Box<dyn Error>>;
+
+    /// Checks a little of what the kernel holds, so that all of it is checked in ten minutes or so; what
+    /// differs is mended with the next changes.
+    ///
+    /// # Errors
+    /// When the kernel cannot be read.
+    fn audit(&mut self, _: &Planner, _: &mut Families<Self>) -> Result<(), Box<dyn Error>> {
+        Ok(())
+    }
+
+    /// How often [`Backend::audit`] is called; `None`: never.
+    const AUDIT_PERIOD: Option<Duration> = None;
 
     /// The ruleset of a family in words.
     fn title(&self, family: &Family<Self::Render, Self::Kernel>) -> String;
@@ -179,12 +192,24 @@ where
 {
     let period = input.planner.config().proxy.sync_period.as_millis();
     let period = PollTimeout::try_from(period).unwrap_or(PollTimeout::MAX);
+    let period = match B::AUDIT_PERIOD {
+        Some(audit) => period.min(PollTimeout::try_from(audit).unwrap_or(period)),
+        None => period,
+    };
+    let mut audited = Instant::now();
     loop {
         wait(watch, backend.news(), period)?;
+        if B::AUDIT_PERIOD.is_some_and(|period| audited.elapsed() >= period) {
+            audited = Instant::now();
+            if let Err(error) = backend.audit(&input.planner, families) {
+                eprintln!("error: {}", one_line(&*error));
+            }
+        }
         if watch.take()? {
             reload(args, &mut input);
         }
-        if backend.others_changed(families)? {
+        let checked = backend.others_changed(families)?;
+        if checked {
             for family in &mut *families {
                 eprintln!(
                     "warning: somebody else changed {}, checking it",
@@ -194,7 +219,12 @@ where
             }
         }
         match update(&mut input.planner, families) {
-            Ok(reports) => report(backend, &reports, families),
+            Ok(reports) => {
+                if checked {
+                    report_drift(backend, &reports, families);
+                }
+                report(backend, &reports, families);
+            }
             Err(error) => eprintln!("error: {}", one_line(&*error)),
         }
     }
@@ -263,6 +293,35 @@ where
         }
     }
     Ok(differences)
+}
+
+/// Says what somebody else did.
+fn report_drift<B: Backend>(
+    backend: &B,
+    reports: &[Report<<B::Render as Render>::Key>],
+    families: &Families<B>,
+) {
+    for (report, family) in reports.iter().zip(families) {
+        let drift = report.settled.drift.as_ref();
+        let Some(drift) = drift.filter(|drift| !drift.is_empty()) else {
+            continue;
+        };
+        let all = drift
+            .missing
+            .iter()
+            .chain(&drift.changed)
+            .chain(&drift.foreign);
+        let (gone, changed, foreign) = (
+            drift.missing.len(),
+            drift.changed.len(),
+            drift.foreign.len(),
+        );
+        eprintln!(
+            "warning: {}: {gone} objects were gone, {changed} changed, {foreign} not ours, such as {:?}",
+            backend.title(family),
+            all.take(3).collect::<Vec<_>>()
+        );
+    }
 }
 
 fn report<B: Backend>(
