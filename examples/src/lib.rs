@@ -15,6 +15,7 @@ pub mod http;
 pub mod iptables_proxy;
 pub mod ipvs_proxy;
 pub mod manifest;
+mod neighbours;
 pub mod nftables_proxy;
 pub mod packets;
 pub mod proxy;

@@ -4,13 +4,13 @@ use std::error::Error;
 use std::os::fd::AsFd;
 use std::process::ExitCode;
 
-use backend_nftables::error::EventError;
-use backend_nftables::netlink::{Events, TableId};
-use backend_nftables::{Kernel, Key, Line, Renderer, Value};
+use backend_nftables::netlink::TableId;
+use backend_nftables::{Kernel, Key, Line, Others, Renderer, Value};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use svc_core::config::ProxyMode;
 use svc_core::{IpFamily, NodeConfig, Reconciler};
+use tracing::warn;
 
 use crate::agent::{self, Backend, Notices, ProxyArgs};
 use crate::backend;
@@ -93,19 +93,15 @@ impl Backend for Nftables {
         families: &mut Families,
         _: &NodeConfig,
     ) -> Result<Notices, Box<dyn Error>> {
-        // One socket hears of both families.
-        let first = families.first_mut().ok_or("no address family")?;
-        let mut others = Others {
-            events: first.kernel.socket().events()?,
-            own: Vec::new(),
-            tables: Vec::new(),
-        };
-        for family in families {
-            others.own.push(family.kernel.socket().port());
+        let tables = families.iter().map(|family| {
             let table = family.kernel.table().clone();
-            others.tables.push((family.reconciler.family(), table));
-        }
-        Ok(Notices::Told(Box::new(move || others.wait())))
+            (family.reconciler.family(), table)
+        });
+        let mut sentinel = Sentinel {
+            tables: tables.collect(),
+            others: Others::new(families.iter_mut().map(|family| &mut family.kernel))?,
+        };
+        Ok(Notices::Told(Box::new(move || sentinel.wait())))
     }
 
     fn title(&self, family: &Family<Renderer, Kernel>) -> String {
@@ -115,36 +111,29 @@ impl Backend for Nftables {
 }
 
 /// What others do to our tables.
-struct Others {
-    events: Events,
-    /// Ports of our own sockets.
-    own: Vec<u32>,
+struct Sentinel {
+    others: Others,
     tables: Vec<(IpFamily, TableId)>,
 }
 
-impl Others {
-    /// Waits for a change by somebody else.
+impl Sentinel {
+    /// Waits for a change by somebody else, and says by whom; no family if both are concerned.
     fn wait(&mut self) -> Result<Option<IpFamily>, Box<dyn Error>> {
         loop {
-            match self.events.next_event() {
-                Ok(Some(event)) => {
-                    // Port 0 is the kernel itself, which ends the pins of clients.
-                    let foreign = event.port != 0 && !self.own.contains(&event.port);
-                    let mut tables = self.tables.iter();
-                    let ours = tables.find(|(_, table)| foreign && event.concerns(table));
-                    if let Some((family, _)) = ours {
-                        return Ok(Some(*family));
-                    }
-                }
-                Ok(None) => {
-                    let mut ready = [PollFd::new(self.events.as_fd(), PollFlags::POLLIN)];
-                    match poll(&mut ready, PollTimeout::NONE) {
-                        Ok(_) | Err(Errno::EINTR) => {}
-                        Err(errno) => return Err(errno.into()),
-                    }
-                }
-                Err(EventError::Lost) => return Ok(None),
-                Err(error) => return Err(error.into()),
+            if let Some(change) = self.others.next_change()? {
+                warn!("{change}");
+                let mut tables = self.tables.iter();
+                return Ok(match &*change.tables {
+                    [one] => tables
+                        .find(|(_, table)| table == one)
+                        .map(|(family, _)| *family),
+                    _ => None,
+                });
+            }
+            let mut ready = [PollFd::new(self.others.as_fd(), PollFlags::POLLIN)];
+            match poll(&mut ready, PollTimeout::NONE) {
+                Ok(_) | Err(Errno::EINTR) => {}
+                Err(errno) => return Err(errno.into()),
             }
         }
     }

@@ -20,6 +20,7 @@ use svc_core::{
 
 use crate::cli::Output;
 use crate::iptables_proxy::VariantArg;
+use crate::neighbours::Neighbours;
 use crate::proxy::{Family, update};
 
 /// Measures syncs of made-up Services in a network namespace of its own
@@ -44,6 +45,10 @@ pub struct Args {
     /// Variant of iptables
     #[arg(long, value_enum, default_value = "legacy")]
     variant: VariantArg,
+    /// Also measure how long others wait for the kernel during the first load: small nf_tables
+    /// transactions in this network namespace, and in another
+    #[arg(long)]
+    neighbours: bool,
     /// Output format
     #[arg(short, long, value_enum, default_value_t)]
     output: Output,
@@ -177,9 +182,9 @@ where
     };
     load(&mut planner, size);
     // The first plans of a process touch cold memory, as they do in a proxy that starts.
-    let start = Instant::now();
+    let (start, cpu) = (Instant::now(), cpu_time()?);
     let deltas = planner.delta();
-    let plan_full = start.elapsed();
+    let (plan_full, plan_cpu) = (start.elapsed(), cpu_time()? - cpu);
     let mut families = vec![open()?];
     let change = |family: &mut Family<R, K>| {
         deltas
@@ -188,11 +193,13 @@ where
     };
     families.iter_mut().for_each(change);
 
+    let neighbours = args.neighbours.then(Neighbours::new);
     let (start, cpu) = (Instant::now(), cpu_time()?);
     families
         .iter_mut()
         .try_for_each(|family| family.settle().map(drop))?;
-    let (full_sync, full_sync_cpu) = (start.elapsed() + plan_full, cpu_time()? - cpu);
+    let (full_sync, full_sync_cpu) = (start.elapsed() + plan_full, cpu_time()? - cpu + plan_cpu);
+    let waits = neighbours.map(Neighbours::waits);
     // What the work itself needs; measuring needs more.
     let peak = getrusage(UsageWho::RUSAGE_SELF)?.max_rss();
 
@@ -207,7 +214,9 @@ where
         Change::Service | Change::All => service_changes(args, &mut planner, &mut families)?,
         Change::Endpoint => (Vec::new(), Vec::new()),
     };
+    let cpu = cpu_time()?;
     let (objects, readback, restart, rewritten) = read_back(&planner, &mut families, open()?)?;
+    let read_back_cpu = cpu_time()? - cpu;
     Ok(json!({
         "backend": mode,
         "services": args.services,
@@ -223,6 +232,8 @@ where
         "readback_ms": millis(readback),
         "restart_ms": millis(restart),
         "restart_writes": rewritten,
+        "readback_and_restart_cpu_ms": millis(read_back_cpu),
+        "neighbours_wait_us": waits,
         "peak_rss_kib": peak,
         "kernel_objects": objects,
     }))

@@ -223,6 +223,26 @@ impl Planner {
         planned.map_or(&[], |planned| planned.ports.at(family))
     }
 
+    /// The number of indices of [`Planner::walk`]: Services that are known, or were.
+    pub fn indices(&self) -> usize {
+        self.planned.len()
+    }
+
+    /// The planned ports of so many Services from an index on, and the index that follows; 0 after the
+    /// last. For checks that take a few Services at a time: an index costs no search.
+    pub fn walk(
+        &self,
+        family: IpFamily,
+        from: usize,
+        services: usize,
+    ) -> (impl Iterator<Item = &ServicePortName>, usize) {
+        let to = from.saturating_add(services);
+        let next = if to < self.planned.len() { to } else { 0 };
+        let taken = self.planned.iter().skip(from).take(services);
+        let ports = taken.flat_map(move |planned| planned.ports.at(family));
+        (ports.map(|(name, _)| name), next)
+    }
+
     fn mark(&mut self, id: ServiceId) {
         let index = id.0 as usize;
         if index >= self.planned.len() {

@@ -96,8 +96,11 @@ pub(super) const LIST_ELEM: u16 = 1;
 /// `NFTA_TABLE_*`.
 pub(super) mod table {
     pub(crate) const NAME: u16 = 1;
+    pub(crate) const FLAGS: u16 = 2;
     pub(crate) const HANDLE: u16 = 4;
     pub(crate) const USERDATA: u16 = 6;
+
+    pub(crate) const DORMANT: u32 = 1;
 }
 
 /// `NFTA_CHAIN_*` and `NFTA_HOOK_*`.

@@ -10,11 +10,8 @@ use expect_test::{Expect, expect};
 use super::fixture::{allocators, service};
 use super::*;
 use crate::diagnostic::Diagnostic;
-use crate::name::NamespacedName;
 use crate::net::{IpFamily, Protocol};
-use crate::object::{
-    IpFamilyPolicy, Service, ServiceCidr, ServicePort, ServiceType, TargetPort, TrafficPolicy,
-};
+use crate::object::{IpFamilyPolicy, Service, ServiceCidr, ServiceType, TrafficPolicy};
 
 fn dual() -> Allocators {
     allocators(&["10.96.0.0/16", "fd00::/112"], 30_000, 30_100)
