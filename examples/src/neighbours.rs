@@ -10,10 +10,13 @@ use backend_nftables::rule::{DataType, Element, Family, Set, SetName, Type};
 use nix::sched::{CloneFlags, unshare};
 use serde_json::{Value, json};
 
+/// What each of them waited, in microseconds.
+type Waits = Result<Vec<f64>, String>;
+
 /// Two threads that commit small transactions to a table of their own.
 pub(crate) struct Neighbours {
     stop: Arc<AtomicBool>,
-    threads: Vec<(&'static str, JoinHandle<Result<Vec<f64>, String>>)>,
+    threads: Vec<(&'static str, JoinHandle<Waits>)>,
 }
 
 impl Neighbours {
