@@ -175,8 +175,10 @@ impl Settings {
             health: address(&flags.healthz_bind_address, proxy.healthz_bind_address),
             metrics: address(&flags.metrics_bind_address, proxy.metrics_bind_address),
         };
+        let mut node = NodeConfig::new(name, proxy);
+        node.external_addresses = input.allowed_addresses();
         Self {
-            node: NodeConfig::new(name, proxy),
+            node,
             addresses,
             warnings,
             errors,

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use svc_core::config::{ModeChoice, ProxyConfig, ProxyMode, read};
 use svc_core::load_balancer::PoolRange;
-use svc_core::{Diagnostic, NodeConfig, Planner, Severity};
+use svc_core::{Diagnostic, IpNet, NodeConfig, Planner, Severity};
 
 use crate::cluster::{Cluster, feed};
 use crate::cluster_watch::kubeconfig;
@@ -26,6 +26,9 @@ pub struct InputArgs {
     /// KubeProxyConfiguration (v1alpha1), as in a cluster's kube-proxy ConfigMap
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
+    /// Where external and load-balancer addresses of Services have to be; repeatable
+    #[arg(long, value_name = "CIDR")]
+    pub external_addresses: Vec<IpNet>,
     /// Node to plan for
     #[arg(
         long,
@@ -115,6 +118,12 @@ impl InputArgs {
         }
     }
 
+    /// Where addresses from outside have to be; anywhere when no flag says it.
+    pub fn allowed_addresses(&self) -> Option<Vec<IpNet>> {
+        let some = !self.external_addresses.is_empty();
+        some.then(|| self.external_addresses.clone())
+    }
+
     /// The configuration of the node.
     pub fn node_config(&self, mode: Option<ProxyMode>, remarks: &mut Vec<String>) -> NodeConfig {
         let fallback = mode.unwrap_or(ProxyMode::Nftables);
@@ -126,7 +135,9 @@ impl InputArgs {
             Some(name) if self.node.is_empty() => name.clone(),
             Some(_) | None => self.node.trim().to_lowercase().into(),
         };
-        NodeConfig::new(name, proxy)
+        let mut config = NodeConfig::new(name, proxy);
+        config.external_addresses = self.allowed_addresses();
+        config
     }
 }
 
