@@ -130,7 +130,11 @@ fn run(services: usize, endpoints: usize, lists: &str) -> Result<Json, Box<dyn E
                 list = at - started;
                 break;
             }
-            other => eprintln!("{other:?}"),
+            Notice::Link { kind, link } => eprintln!("{kind:?}: {link:?}"),
+            Notice::Pod(_)
+            | Notice::Namespace(_)
+            | Notice::Remarks { .. }
+            | Notice::Triggered(_) => {}
         }
     }
     let applied = started.elapsed();
@@ -151,7 +155,11 @@ fn run(services: usize, endpoints: usize, lists: &str) -> Result<Json, Box<dyn E
                         break;
                     }
                 }
-                other => eprintln!("{other:?}"),
+                Notice::Link { kind, link } => eprintln!("{kind:?}: {link:?}"),
+                Notice::Pod(_)
+                | Notice::Namespace(_)
+                | Notice::Remarks { .. }
+                | Notice::Complete => {}
             }
         }
     }

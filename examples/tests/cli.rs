@@ -159,6 +159,20 @@ fn wrong_usage_ends_with_64() {
     }
 }
 
+#[cfg(not(feature = "cluster"))]
+#[test]
+fn a_cluster_cannot_be_read_by_a_program_that_was_built_without() {
+    let arguments = ["plan", "--kubeconfig", "config", "--node", "n1"];
+    let output = svcctl().args(arguments).output().unwrap();
+    let lines = stderr(&output);
+    assert!(
+        lines.contains("built without the feature `cluster`"),
+        "{lines}"
+    );
+    assert_eq!(output.status.code(), Some(64), "{lines}");
+    assert!(output.stdout.is_empty());
+}
+
 #[test]
 fn standard_input_is_read_once() {
     let mut child = svcctl()
