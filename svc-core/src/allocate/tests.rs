@@ -10,10 +10,9 @@ use expect_test::{Expect, expect};
 use super::fixture::{allocators, service};
 use super::*;
 use crate::diagnostic::Diagnostic;
-use crate::name::NamespacedName;
 use crate::net::{IpFamily, Protocol};
 use crate::object::{
-    IpFamilyPolicy, Service, ServiceCidr, ServicePort, ServiceType, TargetPort, TrafficPolicy,
+    IpFamilyPolicy, Service, ServiceCidr, ServiceType, TrafficPolicy,
 };
 
 fn dual() -> Allocators {
