@@ -11,9 +11,7 @@ use super::fixture::{allocators, service};
 use super::*;
 use crate::diagnostic::Diagnostic;
 use crate::net::{IpFamily, Protocol};
-use crate::object::{
-    IpFamilyPolicy, Service, ServiceCidr, ServiceType, TrafficPolicy,
-};
+use crate::object::{IpFamilyPolicy, Service, ServiceCidr, ServiceType, TrafficPolicy};
 
 fn dual() -> Allocators {
     allocators(&["10.96.0.0/16", "fd00::/112"], 30_000, 30_100)
