@@ -13,6 +13,8 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use examples::api_server::{ApiServer, Store, Streaming, Transport};
 use examples::cluster_watch::{Access, Interest, Notice, Options, Tuning, start};
+use nix::sys::resource::{UsageWho, getrusage};
+use nix::sys::time::{TimeVal, TimeValLike};
 use serde_json::{Value as Json, json};
 use svc_core::wire::PodNames;
 use svc_core::{ClusterState, Event, WatchEvent};
@@ -138,7 +140,7 @@ fn run(services: usize, endpoints: usize, lists: &str) -> Result<Json, Box<dyn E
         }
     }
     let applied = started.elapsed();
-    let (resident, peak) = (resident()?, peak()?);
+    let (resident, peak, cpu) = (resident()?, peak()?, cpu()?);
     let mut delays = Vec::new();
     let input = input.as_mut().ok_or("no input")?;
     while delays.len() < CHANGES {
@@ -170,10 +172,18 @@ fn run(services: usize, endpoints: usize, lists: &str) -> Result<Json, Box<dyn E
     delays.sort_unstable();
     let at = |share: f64| delays[((delays.len() - 1) as f64 * share) as usize].as_micros();
     Ok(json!({
-        "list_ms": list.as_millis(), "applied_ms": applied.as_millis(),
+        "list_ms": list.as_millis(), "applied_ms": applied.as_millis(), "cpu_ms": cpu.as_millis(),
         "rss_kib_before": before, "rss_kib": resident, "peak_rss_kib": peak,
         "event_us": {"p50": at(0.5), "p99": at(0.99)},
     }))
+}
+
+/// Processor time of this process, in user and kernel.
+fn cpu() -> Result<Duration, Box<dyn Error>> {
+    let usage = getrusage(UsageWho::RUSAGE_SELF)?;
+    let micros = |time: TimeVal| u64::try_from(time.num_microseconds());
+    let sum = micros(usage.user_time())? + micros(usage.system_time())?;
+    Ok(Duration::from_micros(sum))
 }
 
 fn resident() -> Result<u64, Box<dyn Error>> {
