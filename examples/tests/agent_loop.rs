@@ -76,6 +76,7 @@ impl Kernel<Toy> for Flaky {
 const PERIODS: Periods = Periods {
     min: Duration::from_secs(1),
     check: Duration::from_secs(3600),
+    check_share: 1000,
     retry_first: Duration::from_millis(250),
     retry_most: Duration::from_secs(30),
 };

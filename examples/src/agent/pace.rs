@@ -11,6 +11,8 @@ pub struct Periods {
     pub min: Duration,
     /// Most time between two comparisons with the kernel (B-241).
     pub check: Duration,
+    /// A comparison is made so rarely that it takes at most one part in so many of the time.
+    pub check_share: u32,
     /// Wait after a first failure; doubled after each one that follows.
     pub retry_first: Duration,
     /// Longest wait after a failure (B-242).
@@ -141,8 +143,7 @@ impl Pace {
 
     /// A run has ended, after it took so long.
     ///
-    /// A comparison that is expensive is made more rarely, so that it costs a thousandth of the
-    /// time at most.
+    /// A comparison that is expensive is made more rarely, see [`Periods::check_share`].
     pub fn end(&mut self, now: Duration, cause: Cause, took: Duration, end: End) {
         self.ended = Some(now);
         match end {
@@ -161,7 +162,7 @@ impl Pace {
         // With nothing to compare with yet, a comparison is as good as made.
         let asked = matches!(cause, Cause::Disturbance | Cause::Check);
         if end == End::Compared || (end == End::Applied && asked) {
-            let rarely = took.saturating_mul(1000).min(RAREST);
+            let rarely = took.saturating_mul(self.periods.check_share).min(RAREST);
             self.check_at = Some(now + self.periods.check.max(rarely));
             self.disturbed = None;
             if cause == Cause::Disturbance {
@@ -190,6 +191,7 @@ mod tests {
     const PERIODS: Periods = Periods {
         min: ms(1_000),
         check: ms(3_600_000),
+        check_share: 1000,
         retry_first: ms(250),
         retry_most: ms(30_000),
     };

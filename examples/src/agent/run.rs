@@ -186,17 +186,19 @@ fn follow<B: Backend>(
     feed: &Feed,
 ) -> Result<(Option<Duration>, Periods), Box<dyn Error>> {
     let proxy = &node.proxy;
-    let (asked, check) = match backend.follow(families, node)? {
+    let (asked, check, check_share) = match backend.follow(families, node)? {
         Notices::Told(sentinel) => {
             watch_kernel(sentinel, feed.clone())?;
-            (None, FULL_CHECK)
+            (None, FULL_CHECK, RARELY)
         }
-        Notices::Asked(period) => (Some(period), FULL_CHECK),
-        Notices::Compared(period) => (None, period),
+        Notices::Asked(period) => (Some(period), FULL_CHECK, RARELY),
+        // Nothing else notices what others do.
+        Notices::Compared(period) => (None, period, OFTEN),
     };
     let periods = Periods {
         min: proxy.min_sync_period,
         check,
+        check_share,
         retry_first: RETRY_FIRST.min(proxy.sync_period),
         retry_most: proxy.sync_period,
     };
@@ -330,5 +332,9 @@ pub(super) fn enter(args: &ProxyArgs) -> Result<(), Box<dyn Error>> {
 pub(super) const FAMILIES: [IpFamily; 2] = IpFamily::ALL;
 /// Most time between two comparisons where changes by others are noticed in other ways (B-241).
 const FULL_CHECK: Duration = Duration::from_secs(3600);
+/// Comparisons take a thousandth of the time where others are noticed without them.
+const RARELY: u32 = 1000;
+/// And a tenth where not.
+const OFTEN: u32 = 10;
 /// Wait after a first failure.
 const RETRY_FIRST: Duration = Duration::from_millis(250);
