@@ -162,13 +162,18 @@ impl Pace {
         // With nothing to compare with yet, a comparison is as good as made.
         let asked = matches!(cause, Cause::Disturbance | Cause::Check);
         if end == End::Compared || (end == End::Applied && asked) {
-            let rarely = took.saturating_mul(self.periods.check_share).min(RAREST);
+            // Other runs write, too, which says nothing of what a comparison costs.
+            let cost = match cause {
+                Cause::Check => took,
+                Cause::Disturbance | Cause::Change | Cause::Retry => Duration::ZERO,
+            };
+            let rarely = cost.saturating_mul(self.periods.check_share).min(RAREST);
             self.check_at = Some(now + self.periods.check.max(rarely));
             self.disturbed = None;
             if cause == Cause::Disturbance {
                 self.answered = Some(now);
             }
-        } else if self.check_at.is_some_and(|at| at <= now) {
+        } else if end == End::Failed && self.check_at.is_some_and(|at| at <= now) {
             // A check that failed is tried again by the retry.
             self.check_at = None;
         }
@@ -273,6 +278,16 @@ mod tests {
     }
 
     #[test]
+    fn b241_a_change_at_the_time_of_a_comparison_does_not_replace_it() {
+        let mut pace = pace();
+        pace.request(ms(0));
+        run(&mut pace, ms(0), End::Compared);
+        pace.request(ms(3_599_990));
+        assert_eq!(run(&mut pace, ms(3_600_020), End::Applied), Cause::Change);
+        assert_eq!(pace.next(), Some((ms(3_600_000), Cause::Check)));
+    }
+
+    #[test]
     fn expensive_comparisons_are_made_more_rarely() {
         let mut pace = Pace::new(
             Periods {
@@ -284,6 +299,9 @@ mod tests {
         pace.request(ms(0));
         pace.start();
         pace.end(ms(100), Cause::Change, ms(100), End::Compared);
-        assert_eq!(pace.next(), Some((ms(100_100), Cause::Check)));
+        assert_eq!(pace.next(), Some((ms(30_100), Cause::Check)));
+        pace.start();
+        pace.end(ms(30_200), Cause::Check, ms(100), End::Compared);
+        assert_eq!(pace.next(), Some((ms(130_200), Cause::Check)));
     }
 }
