@@ -28,11 +28,19 @@ pub enum Cause {
     Retry,
     /// It is time to compare.
     Check,
+    /// An audit found something wrong.
+    Audit,
 }
 
 impl Cause {
     /// All causes.
-    pub const ALL: [Self; 4] = [Self::Disturbance, Self::Change, Self::Retry, Self::Check];
+    pub const ALL: [Self; 5] = [
+        Self::Disturbance,
+        Self::Change,
+        Self::Retry,
+        Self::Check,
+        Self::Audit,
+    ];
 
     /// The cause in one word.
     pub fn name(self) -> &'static str {
@@ -41,6 +49,7 @@ impl Cause {
             Self::Change => "change",
             Self::Retry => "retry",
             Self::Check => "check",
+            Self::Audit => "audit",
         }
     }
 }
@@ -56,6 +65,7 @@ pub struct Pace {
     jitter: Jitter,
     wanted: Option<Duration>,
     disturbed: Option<Duration>,
+    audited: Option<Duration>,
     ended: Option<Duration>,
     /// End of the latest run that answered a disturbance: somebody who changes the kernel all the
     /// time shall not keep a processor busy.
@@ -84,6 +94,7 @@ impl Pace {
             jitter,
             wanted: None,
             disturbed: None,
+            audited: None,
             ended: None,
             answered: None,
             failures: 0,
@@ -100,6 +111,11 @@ impl Pace {
     /// Asks for a run that compares with the kernel, past the least period.
     pub fn disturb(&mut self, now: Duration) {
         self.disturbed.get_or_insert(now);
+    }
+
+    /// Asks for a run that mends what an audit found, past the least period.
+    pub fn mend(&mut self, now: Duration) {
+        self.audited.get_or_insert(now);
     }
 
     /// Failures in a row.
@@ -126,9 +142,10 @@ impl Pace {
             let at = soonest(at, after(self.ended, self.periods.min));
             (at, Cause::Change)
         });
+        let audited = self.audited.map(|at| (soonest(at, None), Cause::Audit));
         let retry = self.retry_at.map(|at| (at, Cause::Retry));
         let check = self.check_at.map(|at| (at, Cause::Check));
-        [disturbed, wanted, retry, check]
+        [disturbed, wanted, audited, retry, check]
             .into_iter()
             .flatten()
             .min()
@@ -137,6 +154,7 @@ impl Pace {
     /// A run starts: what was asked for until now is its business.
     pub fn start(&mut self) {
         self.wanted = None;
+        self.audited = None;
     }
 
     /// A run has ended, after it took so long.
@@ -268,6 +286,18 @@ mod tests {
         run(&mut pace, ms(3), End::Compared);
         pace.disturb(ms(4));
         assert_eq!(pace.next(), Some((ms(103), Cause::Disturbance)));
+    }
+
+    #[test]
+    fn what_an_audit_found_does_not_wait_for_the_least_period() {
+        let mut pace = pace();
+        pace.request(ms(0));
+        run(&mut pace, ms(0), End::Compared);
+        pace.mend(ms(3));
+        assert_eq!(pace.next(), Some((ms(3), Cause::Audit)));
+        run(&mut pace, ms(3), End::Failed);
+        // It stays wanted, as the retry's business.
+        assert!(matches!(pace.next(), Some((_, Cause::Retry))));
     }
 
     #[test]
