@@ -38,7 +38,7 @@ mod status;
 pub mod takeover;
 mod unapplied;
 
-pub use backend::{Backend, Families, Notices, Sentinel};
+pub use backend::{AuditStep, Audited, Backend, Families, Notices, Sentinel};
 pub use clock::{Clock, StoppedClock, SystemClock};
 pub use events::{Announcement, EventSink};
 pub use family::{FamilyLoop, Run};

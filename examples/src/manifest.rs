@@ -127,6 +127,12 @@ impl Reading {
     }
 }
 
+/// Reads manifests from several sources, standard input from the process, for a program that runs
+/// for long: without the objects as they stood, which take more room than everything else.
+pub fn read_compact(sources: &[Source]) -> Manifests {
+    read_into(Collector::compact(), sources, &mut std::io::stdin())
+}
+
 /// Reads manifests from several sources, standard input from the process.
 pub fn read(sources: &[Source]) -> Manifests {
     read_with_stdin(sources, &mut std::io::stdin())
@@ -136,7 +142,10 @@ pub fn read(sources: &[Source]) -> Manifests {
 ///
 /// When two objects of one kind have the same namespace and name, the one read later wins.
 pub fn read_with_stdin(sources: &[Source], stdin: &mut dyn Read) -> Manifests {
-    let mut collector = Collector::default();
+    read_into(Collector::default(), sources, stdin)
+}
+
+fn read_into(mut collector: Collector, sources: &[Source], stdin: &mut dyn Read) -> Manifests {
     for source in sources {
         match source {
             Source::Path(path) => file::read_path(&mut collector, path),

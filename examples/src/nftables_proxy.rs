@@ -3,16 +3,17 @@
 use std::error::Error;
 use std::os::fd::AsFd;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use backend_nftables::netlink::TableId;
-use backend_nftables::{Kernel, Key, Line, Others, Renderer, Value};
+use backend_nftables::{Audit, Kernel, Key, Line, Others, Renderer, Value};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use svc_core::config::ProxyMode;
-use svc_core::{IpFamily, NodeConfig, Reconciler};
+use svc_core::{IpFamily, NodeConfig, Planner, Reconciler};
 use tracing::warn;
 
-use crate::agent::{self, Backend, Notices, ProxyArgs};
+use crate::agent::{self, AuditStep, Audited, Backend, Notices, ProxyArgs};
 use crate::backend;
 pub use crate::backend::NFTABLES_TABLE as TABLE;
 use crate::proxy::Family;
@@ -32,7 +33,13 @@ pub struct Args {
 #[derive(Debug)]
 pub struct Nftables {
     table: String,
+    audits: Vec<(IpFamily, Audit)>,
 }
+
+/// Services of a step of an audit: a millisecond's work, which a change may have to wait for.
+const AUDIT_STEP: usize = 16;
+/// Time that a round of audits takes.
+const AUDIT_ROUND: Duration = Duration::from_secs(600);
 
 /// The two families of a proxy over nf_tables.
 pub type Families = Vec<Family<Renderer, Kernel>>;
@@ -64,6 +71,7 @@ impl Nftables {
     pub fn new(table: &str) -> Self {
         Self {
             table: table.to_owned(),
+            audits: IpFamily::ALL.map(|of| (of, Audit::new(of))).into(),
         }
     }
 }
@@ -101,7 +109,24 @@ impl Backend for Nftables {
             tables: tables.collect(),
             others: Others::new(families.iter_mut().map(|family| &mut family.kernel))?,
         };
-        Ok(Notices::Told(Box::new(move || sentinel.wait())))
+        Ok(Notices::Audited(Box::new(move || sentinel.wait())))
+    }
+
+    fn audit(
+        &mut self,
+        planner: &Planner,
+        family: &mut Family<Renderer, Kernel>,
+    ) -> Result<Option<AuditStep<Self>>, Box<dyn Error>> {
+        let Family { reconciler, kernel } = family;
+        let of = reconciler.family();
+        let Some((_, audit)) = self.audits.iter_mut().find(|(family, _)| *family == of) else {
+            return Ok(None);
+        };
+        let differed = audit.step(planner, reconciler, kernel, AUDIT_STEP)?;
+        let steps = planner.indices().div_ceil(AUDIT_STEP).max(1);
+        let steps = u32::try_from(steps).unwrap_or(u32::MAX);
+        let wait = AUDIT_ROUND / steps;
+        Ok(Some(Audited { differed, wait }))
     }
 
     fn title(&self, family: &Family<Renderer, Kernel>) -> String {

@@ -4,7 +4,7 @@ use std::error::Error;
 use std::time::Duration;
 
 use svc_core::config::ProxyMode;
-use svc_core::{IpFamily, Kernel, NodeConfig, Plan, Render};
+use svc_core::{IpFamily, Kernel, NodeConfig, Plan, Planner, Render};
 
 use crate::backend;
 use crate::proxy::Family;
@@ -19,11 +19,26 @@ pub type Sentinel = Box<dyn FnMut() -> Result<Option<IpFamily>, Box<dyn Error>> 
 pub enum Notices {
     /// The kernel tells.
     Told(Sentinel),
+    /// The kernel tells, and [`Backend::audit`] looks after it: everything is compared at once only
+    /// very rarely.
+    Audited(Sentinel),
     /// [`Backend::disturbed`] is asked after each of these periods.
     Asked(Duration),
     /// Only a comparison tells, made after each of these periods.
     Compared(Duration),
 }
+
+/// What a step of an audit found.
+#[derive(Clone, Debug)]
+pub struct Audited<Key> {
+    /// Objects that somebody else had removed or changed; the reconciler mends them.
+    pub differed: Vec<Key>,
+    /// Wait until the next step.
+    pub wait: Duration,
+}
+
+/// A step of an audit of a backend.
+pub type AuditStep<B> = Audited<<<B as Backend>::Render as Render>::Key>;
 
 /// What an agent needs of a backend. All calls are made by one thread, in the network namespace
 /// that it works in.
@@ -84,6 +99,20 @@ pub trait Backend: Sized {
     /// What the kernel says.
     fn disturbed(&mut self, _: &mut Self::Kernel) -> Result<bool, Box<dyn Error>> {
         Ok(false)
+    }
+
+    /// Compares a small part of what a family holds with what it should, in so little time that a
+    /// change does not notice the wait; called with [`Notices::Audited`] only. `None`: there are no
+    /// audits.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    fn audit(
+        &mut self,
+        _: &Planner,
+        _: &mut Family<Self::Render, Self::Kernel>,
+    ) -> Result<Option<AuditStep<Self>>, Box<dyn Error>> {
+        Ok(None)
     }
 
     /// Tells a kernel the time; when to tell it next, in the same time.

@@ -44,6 +44,8 @@ pub struct FamilyLoop<R: Render, K> {
     family: Family<R, K>,
     pace: Pace,
     unapplied: Unapplied,
+    /// What an audit found wrong and is not mended.
+    found: Option<usize>,
 }
 
 /// What a run did.
@@ -56,6 +58,8 @@ pub struct Run<Key> {
     /// Whether the kernel was as it should be before, as far as was known: then what differed was
     /// somebody else's doing.
     pub settled_before: bool,
+    /// Number of objects that an audit had found wrong.
+    pub audited: usize,
     /// What was done, or in one line what went wrong.
     pub result: Result<(Settled<Key>, Applied), String>,
 }
@@ -66,12 +70,13 @@ impl<Key> Run<Key> {
         let Ok((settled, _)) = &self.result else {
             return 0;
         };
-        match &settled.drift {
+        let compared = match &settled.drift {
             Some(drift) if self.settled_before => {
                 drift.missing.len() + drift.changed.len() + drift.foreign.len()
             }
             Some(_) | None => 0,
-        }
+        };
+        self.audited + compared
     }
 }
 
@@ -85,6 +90,7 @@ where
             family,
             pace: Pace::new(periods, jitter),
             unapplied: Unapplied::default(),
+            found: None,
         }
     }
 
@@ -102,6 +108,13 @@ where
     /// Somebody else changed the kernel, or may have: compares at once.
     pub fn disturbed(&mut self, now: Duration) {
         self.pace.disturb(now);
+    }
+
+    /// An audit found so many objects wrong, which the reconciler knows of: mends them at once. None
+    /// at all, if it found that everything has to be compared.
+    pub fn mend(&mut self, found: usize, now: Duration) {
+        *self.found.get_or_insert(0) += found;
+        self.pace.mend(now);
     }
 
     /// When to call [`FamilyLoop::run`] next; `None` until something changes.
@@ -133,10 +146,12 @@ where
     pub fn run(&mut self, clock: &impl Clock) -> Option<Run<R::Key>> {
         let start = clock.now();
         let (_, cause) = self.pace.next().filter(|(at, _)| *at <= start)?;
-        let settled_before = self.family.reconciler.is_settled();
+        // What an audit found is not a change of ours.
+        let only_audited = cause == Cause::Audit;
+        let settled_before = only_audited || self.family.reconciler.is_settled();
         match cause {
             Cause::Disturbance | Cause::Check => self.family.reconciler.verify(),
-            Cause::Change | Cause::Retry => {}
+            Cause::Change | Cause::Retry | Cause::Audit => {}
         }
         self.pace.start();
         let result = self.family.settle();
@@ -148,8 +163,10 @@ where
             Err(_) => End::Failed,
         };
         self.pace.end(now, cause, took, end);
+        let mut audited = 0;
         let result = match result {
             Ok(report) => {
+                audited = self.found.take().unwrap_or_default();
                 let family = self.family.reconciler.family();
                 Ok((report.settled, self.unapplied.take(family, now)))
             }
@@ -159,6 +176,7 @@ where
             cause,
             took,
             settled_before,
+            audited,
             result,
         })
     }

@@ -1,5 +1,6 @@
 //! The thread of an agent: inputs in, kernels made to match, everybody else told.
 
+mod audit;
 mod others;
 mod tell;
 
@@ -42,7 +43,15 @@ pub(super) struct Parts<B: Backend> {
     pub(super) announcer: Announcer,
     /// How often to ask whether others changed the kernel.
     pub(super) asked: Option<Duration>,
+    pub(super) audits: Audits,
     pub(super) take_over: bool,
+}
+
+/// Whether a backend looks after its kernel by and by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Audits {
+    Made,
+    None,
 }
 
 /// The loop of one node.
@@ -53,6 +62,7 @@ pub(super) struct Agent<B: Backend> {
     unplanned: Option<Duration>,
     ask_at: Option<Duration>,
     tick_at: Option<Duration>,
+    audit_at: Option<Duration>,
     remarks_at: Option<Duration>,
     deaf: Vec<Deaf>,
     others: Others,
@@ -96,6 +106,10 @@ where
             unplanned: None,
             ask_at: parts.asked.map(|period| now + period),
             tick_at: Some(now),
+            audit_at: match parts.audits {
+                Audits::Made => Some(now + audit::FIRST),
+                Audits::None => None,
+            },
             remarks_at: None,
             deaf: Vec::new(),
             others: Others::Unknown,
@@ -129,6 +143,7 @@ where
             }
             self.plan();
             self.ask();
+            self.audit();
             self.sync();
             self.tick();
             self.remark();
@@ -143,7 +158,13 @@ where
             Gate::Shut | Gate::Open => None,
         };
         let families = self.parts.families.iter().filter_map(FamilyLoop::next);
-        let others = [gate, self.ask_at, self.tick_at, self.remarks_at];
+        let others = [
+            gate,
+            self.ask_at,
+            self.audit_at,
+            self.tick_at,
+            self.remarks_at,
+        ];
         let next = families.chain(others.into_iter().flatten()).min()?;
         Some(next.saturating_sub(now))
     }

@@ -30,11 +30,19 @@ pub enum Cause {
     Retry,
     /// It is time to compare.
     Check,
+    /// An audit found something wrong.
+    Audit,
 }
 
 impl Cause {
     /// All causes.
-    pub const ALL: [Self; 4] = [Self::Disturbance, Self::Change, Self::Retry, Self::Check];
+    pub const ALL: [Self; 5] = [
+        Self::Disturbance,
+        Self::Change,
+        Self::Retry,
+        Self::Check,
+        Self::Audit,
+    ];
 
     /// The cause in one word.
     pub fn name(self) -> &'static str {
@@ -43,6 +51,7 @@ impl Cause {
             Self::Change => "change",
             Self::Retry => "retry",
             Self::Check => "check",
+            Self::Audit => "audit",
         }
     }
 }
@@ -58,6 +67,7 @@ pub struct Pace {
     jitter: Jitter,
     wanted: Option<Duration>,
     disturbed: Option<Duration>,
+    audited: Option<Duration>,
     ended: Option<Duration>,
     /// End of the latest run that answered a disturbance: somebody who changes the kernel all the
     /// time shall not keep a processor busy.
@@ -86,6 +96,7 @@ impl Pace {
             jitter,
             wanted: None,
             disturbed: None,
+            audited: None,
             ended: None,
             answered: None,
             failures: 0,
@@ -102,6 +113,11 @@ impl Pace {
     /// Asks for a run that compares with the kernel, past the least period.
     pub fn disturb(&mut self, now: Duration) {
         self.disturbed.get_or_insert(now);
+    }
+
+    /// Asks for a run that mends what an audit found, past the least period.
+    pub fn mend(&mut self, now: Duration) {
+        self.audited.get_or_insert(now);
     }
 
     /// Failures in a row.
@@ -128,9 +144,10 @@ impl Pace {
             let at = soonest(at, after(self.ended, self.periods.min));
             (at, Cause::Change)
         });
+        let audited = self.audited.map(|at| (soonest(at, None), Cause::Audit));
         let retry = self.retry_at.map(|at| (at, Cause::Retry));
         let check = self.check_at.map(|at| (at, Cause::Check));
-        [disturbed, wanted, retry, check]
+        [disturbed, wanted, audited, retry, check]
             .into_iter()
             .flatten()
             .min()
@@ -139,6 +156,7 @@ impl Pace {
     /// A run starts: what was asked for until now is its business.
     pub fn start(&mut self) {
         self.wanted = None;
+        self.audited = None;
     }
 
     /// A run has ended, after it took so long.
@@ -165,7 +183,7 @@ impl Pace {
             // Other runs write, too, which says nothing of what a comparison costs.
             let cost = match cause {
                 Cause::Check => took,
-                Cause::Disturbance | Cause::Change | Cause::Retry => Duration::ZERO,
+                Cause::Disturbance | Cause::Audit | Cause::Change | Cause::Retry => Duration::ZERO,
             };
             let rarely = cost.saturating_mul(self.periods.check_share).min(RAREST);
             self.check_at = Some(now + self.periods.check.max(rarely));
@@ -285,6 +303,18 @@ mod tests {
         pace.request(ms(3_599_990));
         assert_eq!(run(&mut pace, ms(3_600_020), End::Applied), Cause::Change);
         assert_eq!(pace.next(), Some((ms(3_600_000), Cause::Check)));
+    }
+
+    #[test]
+    fn what_an_audit_found_does_not_wait_for_the_least_period() {
+        let mut pace = pace();
+        pace.request(ms(0));
+        run(&mut pace, ms(0), End::Compared);
+        pace.mend(ms(3));
+        assert_eq!(pace.next(), Some((ms(3), Cause::Audit)));
+        run(&mut pace, ms(3), End::Failed);
+        // It stays wanted, as the retry's business.
+        assert!(matches!(pace.next(), Some((_, Cause::Retry))));
     }
 
     #[test]

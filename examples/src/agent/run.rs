@@ -21,7 +21,7 @@ use super::health_ports::HealthPorts;
 use super::input::{Feed, Input, SourceLink, Stopped, feed};
 use super::jitter::Jitter;
 use super::log::{self, LogFormat};
-use super::looping::{Agent, Parts};
+use super::looping::{Agent, Audits, Parts};
 use super::pace::Periods;
 use super::status::{Shared, Status};
 use super::{once, server, signal, source};
@@ -159,7 +159,7 @@ where
             None
         }
     };
-    let (asked, periods) = follow(&mut backend, &mut families, &settings.node, &feed)?;
+    let (asked, audits, periods) = follow(&mut backend, &mut families, &settings.node, &feed)?;
     let looped = |family| FamilyLoop::new(family, periods, Jitter::random());
     let parts = Parts {
         backend,
@@ -171,6 +171,7 @@ where
         flows,
         announcer: Announcer::new(sink),
         asked,
+        audits,
         take_over: args.take_over,
     };
     let mut agent = Agent::new(parts);
@@ -178,22 +179,27 @@ where
     Ok(ExitCode::SUCCESS)
 }
 
-/// Looks for changes by others from now on: how often to ask for them, and the periods of the loops.
+/// Looks for changes by others from now on: how often to ask for them, whether to audit, and the
+/// periods of the loops.
 fn follow<B: Backend>(
     backend: &mut B,
     families: &mut Families<B>,
     node: &NodeConfig,
     feed: &Feed,
-) -> Result<(Option<Duration>, Periods), Box<dyn Error>> {
+) -> Result<(Option<Duration>, Audits, Periods), Box<dyn Error>> {
     let proxy = &node.proxy;
-    let (asked, check, check_share) = match backend.follow(families, node)? {
+    let (asked, audits, check, check_share) = match backend.follow(families, node)? {
         Notices::Told(sentinel) => {
             watch_kernel(sentinel, feed.clone())?;
-            (None, FULL_CHECK, RARELY)
+            (None, Audits::None, FULL_CHECK, RARELY)
         }
-        Notices::Asked(period) => (Some(period), FULL_CHECK, RARELY),
+        Notices::Audited(sentinel) => {
+            watch_kernel(sentinel, feed.clone())?;
+            (None, Audits::Made, FULL_CHECK_BESIDE_AUDITS, RARELY)
+        }
+        Notices::Asked(period) => (Some(period), Audits::None, FULL_CHECK, RARELY),
         // Nothing else notices what others do.
-        Notices::Compared(period) => (None, period, OFTEN),
+        Notices::Compared(period) => (None, Audits::None, period, OFTEN),
     };
     let periods = Periods {
         min: proxy.min_sync_period,
@@ -202,7 +208,7 @@ fn follow<B: Backend>(
         retry_first: RETRY_FIRST.min(proxy.sync_period),
         retry_most: proxy.sync_period,
     };
-    Ok((asked, periods))
+    Ok((asked, audits, periods))
 }
 
 /// Where objects come from; a watch of a cluster ends when this is dropped.
@@ -336,5 +342,8 @@ const FULL_CHECK: Duration = Duration::from_secs(3600);
 const RARELY: u32 = 1000;
 /// And a tenth where not.
 const OFTEN: u32 = 10;
+/// The same where audits find what is missing or wrong within minutes: what is left for it are
+/// objects that nothing asked for and that the kernel did not tell of.
+const FULL_CHECK_BESIDE_AUDITS: Duration = Duration::from_secs(24 * 3600);
 /// Wait after a first failure.
 const RETRY_FIRST: Duration = Duration::from_millis(250);

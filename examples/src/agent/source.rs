@@ -8,7 +8,7 @@ use std::thread;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use std::os::fd::AsFd;
-use svc_core::object::{EndpointSlice, Node, ServiceCidr};
+use svc_core::object::{Service, ServiceType};
 use svc_core::{Diagnostic, Event, NamespacedName, ObjectKind, WatchEvent};
 use tracing::{error, info};
 
@@ -43,6 +43,37 @@ pub(super) fn start(input: &InputArgs, feed: Feed) -> Result<(), Box<dyn Error>>
         .name("manifests".into())
         .spawn(follow)?;
     Ok(())
+}
+
+/// Services that an API server would add something to.
+fn incomplete(services: &[Service]) -> BTreeSet<NamespacedName> {
+    let lacks = |service: &&Service| {
+        let address = service.cluster_ips.is_empty() && !service.headless;
+        let outside = match service.service_type {
+            ServiceType::ClusterIp | ServiceType::ExternalName => false,
+            ServiceType::NodePort => service.ports.iter().any(|port| port.node_port.is_none()),
+            // An address too, maybe.
+            ServiceType::LoadBalancer => true,
+        };
+        address || outside
+    };
+    let names = services.iter().filter(lacks);
+    names.map(|service| service.name.clone()).collect()
+}
+
+/// Complete lists, the node first: what is not in them is gone.
+fn events(manifests: &Manifests, cluster: Cluster) -> Vec<Event> {
+    let mut events: Vec<Event> = list(&manifests.nodes).map(Event::Node).collect();
+    events.extend(list(&manifests.service_cidrs).map(Event::ServiceCidr));
+    events.push(Event::Service(WatchEvent::Init));
+    let services = cluster.services.into_iter().map(WatchEvent::InitApply);
+    events.extend(services.map(Event::Service));
+    events.push(Event::Service(WatchEvent::InitDone));
+    events.push(Event::EndpointSlice(WatchEvent::Init));
+    let slices = cluster.endpoint_slices.into_iter();
+    events.extend(slices.map(WatchEvent::InitApply).map(Event::EndpointSlice));
+    events.push(Event::EndpointSlice(WatchEvent::InitDone));
+    events
 }
 
 struct Files {
@@ -90,10 +121,7 @@ impl Files {
     /// A file that is being written may be cut off: what cannot be read leaves everything as it
     /// was, as half of a cluster is worse than an old one. Only at the start the half is used.
     fn load(&mut self, feed: &Feed) -> Result<(), Stopped> {
-        let mut manifests = self.pools.with(manifest::read(&self.sources));
-        // For tools that print objects as they stood; here they would only take room.
-        manifests.wire_services.clear();
-        manifests.wire_workloads.clear();
+        let mut manifests = self.pools.with(manifest::read_compact(&self.sources));
         for problem in &manifests.problems {
             error!(%problem, "manifest cannot be read");
         }
@@ -104,37 +132,17 @@ impl Files {
             info!(%skipped, "object skipped");
         }
         self.read = Reading::Again;
-        let mut cluster = self.cluster.next(&manifests);
+        let incomplete = incomplete(&manifests.services);
+        let cluster = self.cluster.next_taking(&mut manifests);
         self.remark(feed, &manifests, &cluster)?;
-        let slices = std::mem::take(&mut cluster.endpoint_slices);
-        self.cluster = Cluster {
-            services: cluster.services,
-            ..Cluster::default()
-        };
-        let Manifests {
-            nodes,
-            service_cidrs,
-            ..
-        } = manifests;
-        feed.send(Input::Events(self.events(&nodes, &service_cidrs, slices)))?;
+        self.cluster.services = cluster
+            .services
+            .iter()
+            .filter(|service| incomplete.contains(&service.name))
+            .cloned()
+            .collect();
+        feed.send(Input::Events(events(&manifests, cluster)))?;
         self.link(feed, None)
-    }
-
-    /// Complete lists, the node first: what is not in them is gone.
-    fn events(
-        &self,
-        nodes: &[Node],
-        service_cidrs: &[ServiceCidr],
-        slices: Vec<EndpointSlice>,
-    ) -> Vec<Event> {
-        let mut events: Vec<Event> = list(nodes).map(Event::Node).collect();
-        events.extend(list(service_cidrs).map(Event::ServiceCidr));
-        events.extend(list(&self.cluster.services).map(Event::Service));
-        events.push(Event::EndpointSlice(WatchEvent::Init));
-        let slices = slices.into_iter().map(WatchEvent::InitApply);
-        events.extend(slices.map(Event::EndpointSlice));
-        events.push(Event::EndpointSlice(WatchEvent::InitDone));
-        events
     }
 
     fn remark(

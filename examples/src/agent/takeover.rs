@@ -1,13 +1,17 @@
 //! Rules of other proxies beside ours: found, named, and removed if that is wanted.
 //!
 //! While both are there both answer, each with right endpoints, so nothing is lost: ours are
-//! installed first, found to be what the plan says, and only then the others go.
+//! installed first, found to be what the plan says, and only then the others go. They go in two
+//! steps, so that packets under way are not torn: first no packet enters them any more, and a moment
+//! later, when those inside have left, everything is removed.
 
 mod iptables;
 mod probe;
+mod tables;
 
 use std::fmt;
 use std::fs;
+use std::time::Duration;
 
 use backend_iptables::Variant;
 use backend_nftables::netlink::Socket;
@@ -58,7 +62,7 @@ impl fmt::Display for Other {
 /// asked, as its tools or modules are not there, has nothing.
 pub fn find(own: ProxyMode) -> Vec<Other> {
     let mut found = Vec::new();
-    tables(own, &mut found);
+    find_tables(own, &mut found);
     for (variant, _) in VARIANTS {
         for family in IpFamily::ALL {
             let Some(saved) = iptables::save(variant, family) else {
@@ -78,7 +82,7 @@ pub fn find(own: ProxyMode) -> Vec<Other> {
     found
 }
 
-fn tables(own: ProxyMode, found: &mut Vec<Other>) {
+fn find_tables(own: ProxyMode, found: &mut Vec<Other>) {
     let Ok(mut socket) = Socket::open() else {
         return;
     };
@@ -108,8 +112,8 @@ fn tables(own: ProxyMode, found: &mut Vec<Other>) {
 /// In one line, why something is left.
 pub fn remove(other: &Other) -> Result<(), String> {
     match other {
-        Other::KubeProxyNftables(family) => remove_table(KUBE_TABLE, *family),
-        Other::OwnNftables(family) => remove_table(NFTABLES_TABLE, *family),
+        Other::KubeProxyNftables(family) => tables::remove(KUBE_TABLE, *family),
+        Other::OwnNftables(family) => tables::remove(NFTABLES_TABLE, *family),
         Other::KubeProxyIptables(variant, family) => iptables::remove_kube_proxy(variant, *family),
         Other::OwnIptables(variant, family) => remove_own_iptables(variant, *family),
         Other::OwnIpvs(family) => {
@@ -122,13 +126,8 @@ pub fn remove(other: &Other) -> Result<(), String> {
     }
 }
 
-fn remove_table(name: &str, family: IpFamily) -> Result<(), String> {
-    let kernel = backend_nftables::Kernel::open(name, family);
-    let mut kernel = kernel.map_err(|error| one_line(&error))?;
-    kernel.cleanup().map_err(|error| one_line(&error))
-}
-
 fn remove_own_iptables(variant: &str, family: IpFamily) -> Result<(), String> {
+    iptables::unhook(variant, family, iptables::Owner::Ourselves)?;
     let named = VARIANTS.iter().find(|(name, _)| *name == variant);
     let options = backend_iptables::Options {
         variant: named.map(|(_, variant)| *variant),
@@ -153,3 +152,5 @@ const KUBE_TABLE: &str = "kube-proxy";
 /// kube-proxy's dummy link in IPVS mode.
 const KUBE_LINK: &str = "kube-ipvs0";
 const VARIANTS: [(&str, Variant); 2] = [("legacy", Variant::Legacy), ("nft", Variant::Nft)];
+/// Longer than a packet is on its way from one hook to the next.
+const UNDER_WAY: Duration = Duration::from_millis(50);

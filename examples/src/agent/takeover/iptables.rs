@@ -4,9 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write;
 use std::process::{Command, Stdio};
 use std::thread;
-use std::time::Duration;
 
 use svc_core::IpFamily;
+
+use super::UNDER_WAY;
 
 /// Whose chains.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -156,27 +157,34 @@ impl Saved {
     }
 }
 
-/// Removes kube-proxy's chains in two steps, so that a packet that was given an endpoint before the
-/// first finds what gives it a source address behind it.
+/// Removes kube-proxy's chains.
 pub(super) fn remove_kube_proxy(variant: &str, family: IpFamily) -> Result<(), String> {
-    let restore = program(variant, family, "restore");
-    let args = ["--noflush", "-w", "5"];
-    let Some(saved) = save(variant, family) else {
-        return Ok(());
-    };
-    let unhook = saved.unhook(Owner::KubeProxy);
-    if !unhook.is_empty() {
-        run(&restore, &args, &unhook)?;
-        thread::sleep(UNDER_WAY);
-    }
+    unhook(variant, family, Owner::KubeProxy)?;
     // Read again, as the rules of the first step are gone.
     let Some(saved) = save(variant, family) else {
         return Ok(());
     };
     match saved.removal(Owner::KubeProxy) {
         input if input.is_empty() => Ok(()),
-        input => run(&restore, &args, &input).map(drop),
+        input => restore(variant, family, &input),
     }
+}
+
+/// Sends no more packets into the chains of an owner, and waits until those that are in them have
+/// left: a packet that was given an endpoint finds what gives it a source address behind it.
+pub(super) fn unhook(variant: &str, family: IpFamily, owner: Owner) -> Result<(), String> {
+    let unhook = save(variant, family).map(|saved| saved.unhook(owner));
+    let unhook = unhook.unwrap_or_default();
+    if !unhook.is_empty() {
+        restore(variant, family, &unhook)?;
+        thread::sleep(UNDER_WAY);
+    }
+    Ok(())
+}
+
+fn restore(variant: &str, family: IpFamily, input: &str) -> Result<(), String> {
+    let program = program(variant, family, "restore");
+    run(&program, &["--noflush", "-w", "5"], input).map(drop)
 }
 
 /// `iptables-legacy-save` and the like.
@@ -227,8 +235,6 @@ fn target(rule: &str) -> Option<&str> {
 }
 
 const BUILT_IN: [&str; 5] = ["PREROUTING", "INPUT", "FORWARD", "OUTPUT", "POSTROUTING"];
-/// Longer than a packet is on its way from one hook to the next.
-const UNDER_WAY: Duration = Duration::from_millis(50);
 
 #[cfg(test)]
 mod tests {
