@@ -52,62 +52,66 @@ impl Rule {
     ///
     /// A rule with a condition that is not known is one [`Match::Opaque`] with a known target.
     pub fn parse(text: &str) -> Self {
-        let tokens = tokens(text);
+        let Some(tokens) = tokens(text) else {
+            return Self::opaque(text);
+        };
         let mut reader = Reader {
             tokens: &tokens,
             at: 0,
             matches: Vec::new(),
             target: None,
         };
-        if reader.read().is_some() {
-            return Self::new(reader.matches, reader.target.unwrap_or(Target::Continue));
+        match reader.read() {
+            Some(()) => Self::new(reader.matches, reader.target.unwrap_or(Target::Continue)),
+            None => Self::opaque(text),
         }
-        let target = tokens.windows(2).find_map(|pair| {
-            let chain = ChainName::new(pair[1])?;
-            match pair[0] {
-                "-j" if chain.is_ours() => Some(Target::Jump(chain)),
-                "-g" => Some(Target::Goto(chain)),
+    }
+
+    /// A rule as it was written, but for the chain that it leads to, which is the last word.
+    fn opaque(text: &str) -> Self {
+        let text = text.trim();
+        let led = text.rsplit_once(' ').and_then(|(before, name)| {
+            let chain = ChainName::new(name)?;
+            let (conditions, jump) = before.rsplit_once(' ')?;
+            match jump {
+                "-j" if chain.is_ours() => Some((conditions, Target::Jump(chain))),
+                "-g" => Some((conditions, Target::Goto(chain))),
                 _ => None,
             }
         });
-        let text = match &target {
-            Some(target) => text.replace(&target.to_string(), ""),
-            None => text.to_owned(),
-        };
-        let opaque = Match::Opaque(text.trim().into());
-        Self::new([opaque], target.unwrap_or(Target::Continue))
+        let (text, target) = led.unwrap_or((text, Target::Continue));
+        Self::new([Match::Opaque(text.trim_end().into())], target)
     }
 }
 
-/// Splits at blanks, but not inside quotes; quotes are taken off.
-fn tokens(text: &str) -> Vec<&str> {
+/// Splits at blanks, but not inside quotes; quotes are taken off. `None` if one is not closed.
+fn tokens(text: &str) -> Option<Vec<&str>> {
     let mut tokens = Vec::with_capacity(16);
     let mut rest = text.trim_start();
     while !rest.is_empty() {
         let (token, after) = match rest.strip_prefix('"') {
             Some(quoted) => {
-                let end = closing_quote(quoted);
-                let token = quoted.get(..end).unwrap_or(quoted);
-                (token, quoted.get(end + 1..).unwrap_or_default())
+                let end = closing_quote(quoted)?;
+                (quoted.get(..end)?, quoted.get(end + 1..)?)
             }
             None => rest.split_once(' ').unwrap_or((rest, "")),
         };
         tokens.push(token);
         rest = after.trim_start();
     }
-    tokens
+    Some(tokens)
 }
 
-fn closing_quote(quoted: &str) -> usize {
+fn closing_quote(quoted: &str) -> Option<usize> {
     let mut escaped = false;
     for (at, byte) in quoted.bytes().enumerate() {
         match byte {
-            b'"' if !escaped => return at,
+            b'"' if !escaped => return Some(at),
             b'\\' => escaped = !escaped,
             _ => escaped = false,
         }
     }
-    quoted.len()
+    None
 }
 
 struct Reader<'a> {
@@ -152,7 +156,7 @@ impl<'a> Reader<'a> {
                     self.matches.push(Match::Destination(sense, net));
                 }
                 "-i" => {
-                    let name = self.next()?;
+                    let name = self.next().filter(|name| is_word(name))?;
                     self.matches.push(Match::Interface(sense, name.into()));
                 }
                 _ if sense == Sense::Not => return None,
@@ -282,12 +286,22 @@ impl<'a> Reader<'a> {
                 ChainName::new(name).map(Target::Jump)
             }
             _ => {
-                let rest = self.tokens.get(self.at - 2..)?.join(" ");
+                let rest = self.tokens.get(self.at - 2..)?.iter();
+                let quoted = |token: &&str| match is_word(token) {
+                    true => (*token).to_owned(),
+                    false => format!("\"{token}\""),
+                };
+                let rest: Vec<String> = rest.map(quoted).collect();
                 self.at = self.tokens.len();
-                Some(Target::Opaque(rest.into()))
+                Some(Target::Opaque(rest.join(" ").into()))
             }
         }
     }
+}
+
+/// Whether a token needs no quotes.
+fn is_word(token: &str) -> bool {
+    !token.is_empty() && !token.starts_with('"') && !token.contains(char::is_whitespace)
 }
 
 /// Targets of the kernel that may stand without options; a chain cannot have such a name.
@@ -424,6 +438,24 @@ mod tests {
     }
 
     #[test]
+    fn what_no_tool_prints_reads_the_same_again() {
+        for text in [
+            "-d 451.0.2.1/32 -g SVC-a --dst-type LOCAL -j SVC-b",
+            "-m tcp -g SVC-a --dport 80",
+            "-x -j SVC-a -j SVC-a",
+            "-x -j  SVC-a ",
+            "-i \"a  b\" -j SVC-a",
+            "-j LOG --log-prefix \"a  b\"",
+            "-j LOG --log-prefix \"a b\\",
+            "-j LOG --log-prefix \"\"",
+            "! -j SVC-a",
+        ] {
+            let rule = Rule::parse(text);
+            assert_eq!(Rule::parse(&rule.to_string()), rule, "{text}");
+        }
+    }
+
+    #[test]
     fn lines_are_told_apart() {
         assert_eq!(parse_line("*nat"), Line::Table("nat"));
         assert_eq!(parse_line(":SVC-A - [0:0]"), Line::Chain("SVC-A"));
@@ -446,7 +478,8 @@ mod tests {
         fn no_text_makes_the_parser_panic(text in "([!\\-a-zA-Z0-9_/.:,\" \\\\]|é){0,80}") {
             let rule = Rule::parse(&text);
             let again = Rule::parse(&rule.to_string());
-            let _ = (again, parse_line(&text));
+            prop_assert_eq!(again.to_string(), rule.to_string());
+            let _ = parse_line(&text);
         }
 
         #[test]
@@ -457,7 +490,8 @@ mod tests {
                 "--to-destination", "1.2.3.4:5", "MARK", "--set-xmark", "0x1/0x2", "\"", "SET",
             ]), 0..12),
         ) {
-            let _ = Rule::parse(&words.join(" ")).to_string();
+            let rule = Rule::parse(&words.join(" "));
+            prop_assert_eq!(Rule::parse(&rule.to_string()).to_string(), rule.to_string());
         }
     }
 }
