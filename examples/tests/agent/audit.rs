@@ -25,6 +25,7 @@ pub(crate) fn silent_deletion() {
     let periods = Periods {
         min: Duration::from_secs(3600),
         check: Duration::from_secs(3600),
+        check_share: 1000,
         retry_first: Duration::from_secs(1),
         retry_most: Duration::from_secs(1),
     };
