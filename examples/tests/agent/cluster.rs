@@ -78,7 +78,7 @@ fn reached(rig: &Rig, ip: &str) -> Option<String> {
 /// Forwarding goes on while the API server is gone, and everything is caught up afterwards.
 pub(crate) fn api_server_goes_and_comes() {
     let rig = Rig::new();
-    let mut cluster = cluster();
+    let cluster = cluster();
     let mut agent = start(&rig, &cluster, rig.sandbox.node(), "n1");
     rig.await_synced(&mut agent);
     assert_eq!(reached(&rig, CLUSTER_IP).as_deref(), Some("web-0"));
