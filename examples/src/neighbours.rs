@@ -10,10 +10,12 @@ use backend_nftables::rule::{DataType, Element, Family, Set, SetName, Type};
 use nix::sched::{CloneFlags, unshare};
 use serde_json::{Value, json};
 
+type Neighbour = JoinHandle<Result<Vec<f64>, String>>;
+
 /// Two threads that commit small transactions to a table of their own.
 pub(crate) struct Neighbours {
     stop: Arc<AtomicBool>,
-    threads: Vec<(&'static str, JoinHandle<Result<Vec<f64>, String>>)>,
+    threads: Vec<(&'static str, Neighbour)>,
 }
 
 impl Neighbours {
@@ -39,7 +41,7 @@ impl Neighbours {
     /// Ends them and says how long they waited, microseconds.
     pub(crate) fn waits(self) -> Value {
         self.stop.store(true, Ordering::Relaxed);
-        let waits = |thread: JoinHandle<Result<Vec<f64>, String>>| match thread.join() {
+        let waits = |thread: Neighbour| match thread.join() {
             Ok(Ok(mut waits)) => {
                 waits.sort_by(f64::total_cmp);
                 let at = |share: f64| waits.get((waits.len() as f64 * share) as usize).copied();

@@ -34,8 +34,8 @@ pub struct Nftables {
     mended: usize,
 }
 
-/// Steps of a round of audits: ten minutes.
-const AUDIT_STEPS: usize = 6000;
+/// Steps of a round of audits: twenty minutes, 0.6 % of a processor at a million endpoints.
+const AUDIT_STEPS: usize = 12_000;
 
 /// The two families of a proxy over nf_tables.
 pub type Families = Vec<Family<Renderer, Kernel>>;

@@ -78,7 +78,7 @@ pub trait Backend: Sized {
     /// What the kernel says.
     fn others_changed(&mut self, families: &mut Families<Self>) -> Result<bool, Box<dyn Error>>;
 
-    /// Checks a little of what the kernel holds, so that all of it is checked in ten minutes or so; what
+    /// Checks a little of what the kernel holds, so that all of it is checked by and by; what
     /// differs is mended with the next changes.
     ///
     /// # Errors
