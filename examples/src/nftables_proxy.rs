@@ -38,8 +38,8 @@ pub struct Nftables {
 
 /// Services of a step of an audit: a millisecond's work, which a change may have to wait for.
 const AUDIT_STEP: usize = 16;
-/// Time that a round of audits takes.
-const AUDIT_ROUND: Duration = Duration::from_secs(600);
+/// Time that a round of audits takes: 0.6 % of a processor at a million endpoints.
+const AUDIT_ROUND: Duration = Duration::from_secs(1200);
 
 /// The two families of a proxy over nf_tables.
 pub type Families = Vec<Family<Renderer, Kernel>>;
