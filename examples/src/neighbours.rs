@@ -42,7 +42,7 @@ impl Neighbours {
     /// Ends them and says how long they waited, microseconds.
     pub(crate) fn waits(self) -> Value {
         self.stop.store(true, Ordering::Relaxed);
-        let waits = |thread: Neighbour| match thread.join() {
+        let waits = |thread: JoinHandle<Waits>| match thread.join() {
             Ok(Ok(mut waits)) => {
                 waits.sort_by(f64::total_cmp);
                 let at = |share: f64| waits.get((waits.len() as f64 * share) as usize).copied();
