@@ -14,6 +14,7 @@ use crate::config::{Config, InvalidPackets, Marks};
 use crate::error::Error;
 use crate::host::{Detected, Tools, Variant, detect, features};
 use crate::key::{Key, Table, Value};
+use crate::name;
 use crate::read::{Saved, guards_loopback};
 use crate::render::Renderer;
 use crate::skeleton::JUMPS;
@@ -164,13 +165,23 @@ impl Kernel {
         self.held.any = true;
         // What the rules no longer use can go, and what guards loopback is there.
         let rest = sets::destroy(&old_sets).and_then(|()| match route_localnet {
-            true => set_route_localnet(),
+            true => self.set_route_localnet(),
             false => Ok(()),
         });
         rest.map_err(|error| Refusal {
             error,
             blamed: BTreeSet::new(),
         })
+    }
+
+    /// Sets `route_localnet`, and leaves a note that it was not set before.
+    fn set_route_localnet(&self) -> Result<(), Error> {
+        if route_localnet()? {
+            return Ok(());
+        }
+        let note = format!("*filter\n:{} - [0:0]\nCOMMIT\n", name::LOCALNET);
+        self.tools.restore(&note)?;
+        write_route_localnet("1\n")
     }
 
     /// Lets TCP connections to these ports of the host in, whatever the policy of INPUT (B-207):
@@ -187,8 +198,9 @@ impl Kernel {
         Ok(())
     }
 
-    /// Removes everything that is ours, and nothing else: jumps, chains, sets. Chains to which
-    /// rules of others lead are emptied and stay.
+    /// Removes everything that is ours, and nothing else: jumps, chains, sets, and
+    /// `route_localnet` if it was us who set it. Chains to which rules of others lead are emptied
+    /// and stay.
     ///
     /// # Errors
     /// When the tools fail.
@@ -197,7 +209,12 @@ impl Kernel {
             Variant::Legacy => usize::MAX,
             Variant::Nft => REMOVAL_BLOCK,
         };
-        let input = removal(&self.saved()?, block);
+        let saved = self.saved()?;
+        if saved.set_localnet() {
+            // Before the note of it goes, and before the rules that guard loopback.
+            write_route_localnet("0\n")?;
+        }
+        let input = removal(&saved, block);
         if !input.is_empty() {
             self.tools.restore(&input)?;
         }
@@ -304,8 +321,8 @@ fn route_localnet() -> Result<bool, Error> {
     Ok(text.trim() == "1")
 }
 
-fn set_route_localnet() -> Result<(), Error> {
-    fs::write(ROUTE_LOCALNET, "1\n").map_err(|source| Error::File {
+fn write_route_localnet(value: &str) -> Result<(), Error> {
+    fs::write(ROUTE_LOCALNET, value).map_err(|source| Error::File {
         path: ROUTE_LOCALNET.into(),
         source,
     })

@@ -97,6 +97,8 @@ macro_rules! fixed {
 fixed! {
     /// nat: everything starts here.
     SERVICES = "SVC-SERVICES";
+    /// filter: an empty chain that says that it was us who set `route_localnet`.
+    LOCALNET = "SVC-LOCALNET";
     /// nat: packets inside the ranges of ClusterIPs.
     CLUSTER = "SVC-CLUSTER";
     /// nat: root of the tree of ClusterIPs.

@@ -8,7 +8,7 @@ use svc_core::{IpFamily, Ruleset};
 
 use crate::config::Config;
 use crate::key::{Hook, Key, Table, Value};
-use crate::name::PREFIX;
+use crate::name::{self, PREFIX};
 use crate::rule::{Line, Rule, Target, parse_line};
 use crate::tree::{Entries, Marked, all_nodes};
 
@@ -83,11 +83,13 @@ impl Program {
         program
     }
 
-    /// Our chains alone, without the jumps to them.
+    /// Our chains alone, without the jumps to them, and without the note that it was us who set
+    /// `route_localnet`.
     #[must_use]
     pub fn ours(&self) -> Self {
+        let note = name::LOCALNET.to_string();
         let ours = self.chains.iter();
-        let ours = ours.filter(|((_, name), _)| name.starts_with(PREFIX));
+        let ours = ours.filter(|((_, name), _)| name.starts_with(PREFIX) && **name != *note);
         Self {
             chains: ours
                 .map(|(key, rules)| (key.clone(), rules.clone()))

@@ -82,6 +82,12 @@ impl Saved {
         &self.jumps
     }
 
+    /// Whether it was us who set `route_localnet`.
+    pub(crate) fn set_localnet(&self) -> bool {
+        let note = (Table::Filter, name::LOCALNET);
+        self.chains.contains_key(&note)
+    }
+
     /// Whether nothing is ours.
     pub(crate) fn is_empty(&self) -> bool {
         self.chains.is_empty()
@@ -100,6 +106,8 @@ impl Saved {
         config: &Config,
         health_checks: BTreeSet<u16>,
     ) -> (Ruleset<Key, Value>, Held) {
+        // A note to ourselves, and no part of any plan.
+        self.chains.remove(&(Table::Filter, name::LOCALNET));
         let any = !self.is_empty();
         let key = (Table::Filter, name::HEALTH_CHECKS);
         if let Some(rules) = self.chains.get_mut(&key) {

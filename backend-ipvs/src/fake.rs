@@ -11,7 +11,6 @@ use crate::companion;
 use crate::error::{Errno, Error};
 use crate::key::{Destination, Key, Server, ServerId, Value};
 use crate::marks::Marks;
-use crate::netlink::ipvs::is_missing;
 use crate::scheduler::Scheduler;
 use crate::setting::Setting;
 use crate::system::{Counted, Held, HeldId, LinkState, Presence, Request, System, TableEdit};
@@ -89,6 +88,11 @@ impl FakeKernel {
         self.fault = Some((after, fault));
     }
 
+    /// Whether a call is still to fail.
+    pub fn is_failing(&self) -> bool {
+        self.fault.is_some()
+    }
+
     /// Lets no further call fail.
     pub fn heal(&mut self) {
         self.fault = None;
@@ -137,11 +141,11 @@ impl FakeKernel {
     }
 
     /// Runs changes one by one, as far as a fault lets. A refusal that says that somebody else was
-    /// quicker is true: `raced` is what that one did.
+    /// quicker is made true by `race`.
     fn each<T>(
         &mut self,
         items: &[T],
-        raced: impl Fn(&mut Self, &T, Errno),
+        race: impl Fn(&mut Self, &T, Errno),
         mut change: impl FnMut(&mut Self, &T) -> Result<(), Errno>,
     ) -> Result<Vec<Result<(), Errno>>, Error> {
         let fault = self.fault();
@@ -152,7 +156,7 @@ impl FakeKernel {
                     return Err(Error::refused("talk", Errno::ENOBUFS));
                 }
                 Some(Fault::Refuse { index: at, errno }) if at % items.len() == index => {
-                    raced(self, item, errno);
+                    race(self, item, errno);
                     Err(errno)
                 }
                 Some(Fault::Break { .. } | Fault::Refuse { .. }) | None => change(self, item),
@@ -169,6 +173,49 @@ impl FakeKernel {
         if self.record.is_some() {
             let now = self.ruleset();
             self.record.get_or_insert_default().push(now);
+        }
+    }
+
+    /// Somebody else does what a refusal tells of.
+    fn race(&mut self, request: &Request, errno: Errno) {
+        match (request, errno) {
+            (Request::NewServer(id, _), Errno::EEXIST) => {
+                let server = FakeServer {
+                    server: Server::new(Scheduler::ShortestExpectedDelay),
+                    destinations: BTreeMap::new(),
+                };
+                self.servers.entry(held_id(*id)).or_insert(server);
+            }
+            (Request::NewDestination(id, at, value), Errno::EEXIST) => {
+                if let Ok(server) = self.server(*id) {
+                    server.destinations.insert(*at, Counted::idle(*value));
+                }
+            }
+            (
+                Request::SetDestination(id, at, _) | Request::DeleteDestination(id, at),
+                Errno::ENOENT,
+            ) => {
+                if let Ok(server) = self.server(*id) {
+                    server.destinations.remove(at);
+                }
+            }
+            (
+                Request::SetServer(id, _)
+                | Request::DeleteServer(id)
+                | Request::NewDestination(id, ..)
+                | Request::SetDestination(id, ..)
+                | Request::DeleteDestination(id, _),
+                Errno::ESRCH,
+            ) => drop(self.servers.remove(&held_id(*id))),
+            (
+                Request::NewServer(..)
+                | Request::SetServer(..)
+                | Request::DeleteServer(_)
+                | Request::NewDestination(..)
+                | Request::SetDestination(..)
+                | Request::DeleteDestination(..),
+                _,
+            ) => {}
         }
     }
 
@@ -202,33 +249,6 @@ impl FakeKernel {
                 let gone = self.server(*id)?.destinations.remove(at);
                 gone.map(drop).ok_or(Errno::ENOENT)
             }
-        }
-    }
-
-    /// What somebody else did just before a request, by the answer to it.
-    fn raced(&mut self, request: &Request, errno: Errno) {
-        let missing = is_missing(errno);
-        match request {
-            Request::SetServer(id, _) | Request::DeleteServer(id) if missing => {
-                self.servers.remove(&held_id(*id));
-            }
-            Request::SetDestination(id, at, _) | Request::DeleteDestination(id, at) if missing => {
-                if let Ok(server) = self.server(*id) {
-                    server.destinations.remove(at);
-                }
-            }
-            Request::NewDestination(id, at, value) if errno == Errno::EEXIST => {
-                if let Ok(server) = self.server(*id) {
-                    let counted = Counted::idle(*value);
-                    server.destinations.entry(*at).or_insert(counted);
-                }
-            }
-            Request::NewServer(..)
-            | Request::SetServer(..)
-            | Request::DeleteServer(_)
-            | Request::NewDestination(..)
-            | Request::SetDestination(..)
-            | Request::DeleteDestination(..) => {}
         }
     }
 
@@ -367,7 +387,7 @@ impl System for FakeKernel {
     }
 
     fn change(&mut self, requests: &[Request]) -> Result<Vec<Result<(), Errno>>, Error> {
-        self.each(requests, Self::raced, Self::request)
+        self.each(requests, Self::race, Self::request)
     }
 
     fn link(&mut self) -> Result<LinkState, Error> {
@@ -401,14 +421,14 @@ impl System for FakeKernel {
         &mut self,
         requests: &[(IpAddr, Presence)],
     ) -> Result<Vec<Result<(), Errno>>, Error> {
-        let raced =
+        let race =
             |kernel: &mut Self, (ip, presence): &(IpAddr, Presence), errno| match (presence, errno)
             {
                 (Presence::Present, Errno::EEXIST) => drop(kernel.addresses.insert(*ip)),
                 (Presence::Absent, Errno::EADDRNOTAVAIL) => drop(kernel.addresses.remove(ip)),
                 (Presence::Present | Presence::Absent, _) => {}
             };
-        self.each(requests, raced, |kernel, (ip, presence)| {
+        self.each(requests, race, |kernel, (ip, presence)| {
             kernel.requests.push(format!("{ip} {presence:?}"));
             if kernel.link == LinkState::Absent {
                 return Err(Errno::ENODEV);

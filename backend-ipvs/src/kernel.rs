@@ -14,7 +14,6 @@ use crate::error::{Errno, Error};
 use crate::key::{Destination, Key, ServerId, Value};
 use crate::live::Live;
 use crate::marks::Marks;
-use crate::netlink::ipvs::is_missing;
 use crate::render::{Renderer, Settings};
 use crate::setting::Setting;
 use crate::system::{HeldId, LinkState, Presence, Request, System, TableEdit};
@@ -232,11 +231,16 @@ impl<S: System> Kernel<S> {
         let new = &work.new_servers;
         let requests = new.iter();
         let requests = requests.map(|(_, (id, server))| Request::NewServer(*id, server.clone()));
-        let answers = self.change(requests.collect()).inspect_err(|_| {
-            // No answer does not mean that none was made; what is not there the next reading forgets.
-            self.own.extend(new.iter().map(|(_, (id, _))| *id));
-        })?;
+        let answers = match self.change(requests.collect()) {
+            Ok(answers) => answers,
+            Err(error) => {
+                // Any of them may be there now, and the table, which would tell, may go.
+                self.own.extend(new.iter().map(|(_, (id, _))| *id));
+                return Err(error);
+            }
+        };
         let mut claimed = Vec::new();
+        let mut failed = None;
         for ((group, (id, server)), answer) in new.iter().zip(answers) {
             match answer {
                 Ok(()) => drop(self.own.insert(*id)),
@@ -258,8 +262,11 @@ impl<S: System> Kernel<S> {
                     | Errno::EPROTONOSUPPORT
                     | Errno::EFAULT),
                 ) => refusals.add(*group, format!("virtual server {}: {errno}", words(*id))),
-                Err(errno) => return Err(error("make virtual server", *id, errno)),
+                Err(errno) => failed = failed.or(Some(error("make virtual server", *id, errno))),
             }
+        }
+        if let Some(error) = failed {
+            return Err(error);
         }
         // The table must not say that a virtual server of somebody else is ours.
         let claimed: Vec<_> = claimed
@@ -366,8 +373,8 @@ impl<S: System> Kernel<S> {
                 (Request::SetDestination(id, at, _), Ok(())) => {
                     self.drains.start((*id, *at), self.now);
                 }
-                (_, Ok(())) => {}
-                (_, Err(errno)) if is_missing(errno) => {}
+                // Somebody else deleted it; without its virtual server all is to be read again.
+                (_, Ok(()) | Err(Errno::ENOENT)) => {}
                 (request, Err(errno)) => return Err(refused(request, errno)),
             }
         }
@@ -393,8 +400,7 @@ impl<S: System> Kernel<S> {
         let answers = self.change(requests.clone())?;
         for ((place, request), answer) in finished.iter().zip(&requests).zip(answers) {
             match answer {
-                Ok(()) => drop(self.drains.stop(place)),
-                Err(errno) if is_missing(errno) => drop(self.drains.stop(place)),
+                Ok(()) | Err(Errno::ENOENT) => drop(self.drains.stop(place)),
                 Err(errno) => return Err(refused(request, errno)),
             }
         }
@@ -406,8 +412,7 @@ impl<S: System> Kernel<S> {
         let answers = self.change(requests.collect())?;
         for ((_, id), answer) in servers.iter().zip(answers) {
             match answer {
-                Ok(()) => {}
-                Err(errno) if is_missing(errno) => {}
+                Ok(()) | Err(Errno::ESRCH) => {}
                 Err(errno) => return Err(error("delete virtual server", *id, errno)),
             }
             self.drains.stop_server(*id);

@@ -9,6 +9,7 @@ mod evaluate;
 pub mod fake;
 mod kernel;
 mod key;
+mod line;
 mod live;
 mod marks;
 mod netlink;
@@ -23,6 +24,7 @@ pub use drain::DrainPolicy;
 pub use evaluate::{Evaluator, Fault, evaluate};
 pub use kernel::Kernel;
 pub use key::{Destination, Key, Method, Persistence, Server, ServerId, Value};
+pub use line::Line;
 pub use live::Live;
 pub use marks::Marks;
 #[cfg(feature = "testing")]

@@ -262,7 +262,7 @@ impl Port<'_> {
             match frontend.at {
                 FrontendAddress::Ip(at) => keys.push(key(at.ip())),
                 FrontendAddress::NodePort(_) => {
-                    // Where another Service has the address and port, the mark is its, too.
+                    // Where another front end shadows it, the mark is that one's.
                     let open = |ip: &&IpAddr| !frontend.shadowed.contains(ip);
                     let served = self.node.node_ports.addresses.iter().filter(open);
                     keys.extend(served.map(|ip| key(*ip)));

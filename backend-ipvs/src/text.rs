@@ -64,7 +64,7 @@ fn place(at: SocketAddr) -> Place {
     (words, at.port())
 }
 
-fn server_line(family: IpFamily, id: ServerId, server: &Server) -> String {
+pub(crate) fn server_line(family: IpFamily, id: ServerId, server: &Server) -> String {
     let mut line = format!("-A {} -s {}", name(family, id), server.scheduler);
     if let Some(persistence) = server.persistence {
         // Writing to a string cannot fail.
@@ -84,7 +84,7 @@ fn server_line(family: IpFamily, id: ServerId, server: &Server) -> String {
     line
 }
 
-fn destination_line(
+pub(crate) fn destination_line(
     family: IpFamily,
     id: ServerId,
     at: SocketAddr,

@@ -15,8 +15,10 @@
 //! A front end is in the companion table before its virtual server exists and after: so the table
 //! always tells which virtual servers are ours.
 
+use std::mem;
 use std::net::{IpAddr, SocketAddr};
 
+use backend_nftables::rule::Bytes;
 use svc_core::{Edit, Transaction};
 
 use crate::companion::{self, SetId};
@@ -60,7 +62,31 @@ impl Work {
                 work.add(group, edit);
             }
         }
+        work.make_room();
         work
+    }
+
+    /// Takes ranges away at once where new ones overlap them: no set holds both.
+    fn make_room(&mut self) {
+        let new = self.table_first.iter().filter_map(|(_, edit)| range(edit));
+        let mut new: Vec<(Bytes, Bytes)> = new.collect();
+        new.sort_unstable();
+        let in_the_way = |edit: &TableEdit| {
+            let Some((start, end)) = range(edit) else {
+                return false;
+            };
+            // In order and apart from each other; only the one before may reach as far.
+            let behind = new.partition_point(|(first, _)| *first <= end);
+            new.get(..behind)
+                .and_then(<[_]>::last)
+                .is_some_and(|(_, last)| *last >= start)
+        };
+        let (room, last) = mem::take(&mut self.table_last)
+            .into_iter()
+            .partition(|(_, edit)| in_the_way(edit));
+        let first = mem::replace(&mut self.table_first, room);
+        self.table_first.extend(first);
+        self.table_last = last;
     }
 
     fn add(&mut self, group: usize, edit: &Edit<Key, Value>) {
@@ -127,6 +153,17 @@ fn table_value(value: Option<&Value>) -> Option<companion::Value> {
         Some(Value::Link | Value::Address | Value::Server(_) | Value::Destination(_)) | None => {
             None
         }
+    }
+}
+
+/// The range of sources that an edit adds, changes or deletes, with the front end that it is for.
+fn range(edit: &TableEdit) -> Option<(Bytes, Bytes)> {
+    let companion::Key::Element(SetId::Sources, start) = &edit.key else {
+        return None;
+    };
+    match edit.after.as_ref().or(edit.before.as_ref()) {
+        Some(companion::Value::Element(value)) => Some((start.clone(), value.key_end.clone()?)),
+        Some(_) | None => None,
     }
 }
 

@@ -7,19 +7,16 @@ mod common;
 
 use std::time::Duration;
 
-use backend_ipvs::capabilities::is_bound;
 use backend_ipvs::error::Errno;
 use backend_ipvs::fake::{FakeKernel, FakeServer, Fault, held_id};
 use backend_ipvs::{
-    Counted, Destination, Evaluator, HeldId, Kernel, Key, Renderer, Scheduler, Server, ServerId,
-    Settings, Value, capabilities,
+    Counted, Destination, HeldId, Kernel, Renderer, Scheduler, Server, ServerId, Settings,
 };
-use common::{is_possible, render_with};
+use common::render_with;
+use common::steps::{FOREIGN, check_steps, same};
 use proptest::prelude::*;
 use svc_core::testing::{Aims, History, Source, Step, bytes, histories, laws};
-use svc_core::{
-    Action, Flow, IpFamily, Plan, Planner, Protocol, Reconciler, Ruleset, Target, Verdict,
-};
+use svc_core::{Action, IpFamily, Plan, Planner, Protocol, Reconciler};
 
 proptest! {
     #![proptest_config(ProptestConfig {
@@ -165,7 +162,9 @@ impl Node {
                 if let (Some(before), Some(after), true) =
                     (before, self.reconciler.wanted(), result.is_ok())
                 {
-                    check_steps(&before, &after, &steps, source)?;
+                    let aims = Aims::of(&after);
+                    let flows = (0..30).map(|_| aims.flow(source));
+                    check_steps(&before, &after, &steps, flows)?;
                 }
                 match result {
                     Ok(()) => self.reconciler.on_committed(),
@@ -291,8 +290,6 @@ impl Node {
     }
 }
 
-const FOREIGN: Scheduler = Scheduler::ShortestExpectedDelay;
-
 fn is_foreign(id: &HeldId) -> bool {
     matches!(id, HeldId::At(_, at) if at.port() == 8443)
 }
@@ -302,100 +299,6 @@ fn foreign_server(at: std::net::SocketAddr) -> FakeServer {
         server: Server::new(FOREIGN),
         destinations: [(at, Counted::idle(Destination::SERVING))].into(),
     }
-}
-
-fn same(held: &Ruleset<Key, Value>, expected: &Ruleset<Key, Value>) -> Result<(), String> {
-    let missing: Vec<_> = expected
-        .iter()
-        .filter(|(k, v)| held.get(*k) != Some(*v))
-        .collect();
-    let extra: Vec<_> = held
-        .iter()
-        .filter(|(k, _)| !expected.contains_key(*k))
-        .collect();
-    match missing.is_empty() && extra.is_empty() {
-        true => Ok(()),
-        false => Err(format!(
-            "the kernel lacks {missing:#?}\nand has too much {extra:#?}"
-        )),
-    }
-}
-
-/// After every step a packet finds its way as before or as after: never an endpoint that is in
-/// neither plan, and where both forward it, it is forwarded.
-fn check_steps(
-    before: &Plan,
-    after: &Plan,
-    steps: &[Ruleset<Key, Value>],
-    source: &mut Source<'_>,
-) -> Result<(), String> {
-    // What becomes of ports that no front end has, and whose address is whose, may change with it.
-    if before.node != after.node {
-        return Ok(());
-    }
-    let aims = Aims::of(after);
-    let flows: Vec<Flow> = (0..30).map(|_| aims.flow(source)).collect();
-    // A source that only one of the plans puts on our link is the node's for a part of the way.
-    let settled = |f: &Flow| is_bound(before, f.source) == is_bound(after, f.source);
-    let possible = |f: &&Flow| is_possible(before, f) && is_possible(after, f) && settled(f);
-    for flow in flows.iter().filter(possible) {
-        let (old, new) = (expected(before, flow), expected(after, flow));
-        for (index, step) in steps.iter().enumerate() {
-            let step = &without_foreign(step);
-            let got = Evaluator::new(step, &after.node, after.family)
-                .verdict(flow)
-                .map_err(|fault| fault.to_string())?;
-            if !is_sane(&old, &new, &got, &endpoints(before, after, flow)) {
-                return Err(format!(
-                    "{flow}: before {old}, after {new}, step {index} of {}: {got}",
-                    steps.len()
-                ));
-            }
-        }
-    }
-    Ok(())
-}
-
-/// What is there but for virtual servers of somebody else, which answer for themselves.
-fn without_foreign(step: &Ruleset<Key, Value>) -> Ruleset<Key, Value> {
-    let foreign = |id: &ServerId| {
-        matches!(step.get(&Key::Server(*id)), Some(Value::Server(server))
-            if *server.scheduler == *FOREIGN.name())
-    };
-    let ours = step.iter().filter(|(key, _)| match key {
-        Key::Server(id) | Key::Destination(id, _) => !foreign(id),
-        Key::Companion(_) | Key::Link | Key::Address(_) => true,
-    });
-    ours.map(|(key, value)| (key.clone(), value.clone()))
-        .collect()
-}
-
-fn expected(plan: &Plan, flow: &Flow) -> Verdict {
-    capabilities::expected(plan, flow).0
-}
-
-fn is_sane(
-    old: &Verdict,
-    new: &Verdict,
-    got: &Verdict,
-    endpoints: &[std::net::SocketAddr],
-) -> bool {
-    let known = |targets: &[Target]| targets.iter().all(|t| endpoints.contains(&t.endpoint));
-    match (old, new, got) {
-        (_, _, Verdict::Forward(targets)) => known(targets),
-        (Verdict::Forward(_), Verdict::Forward(_), _) => false,
-        (_, _, Verdict::Drop) => *old == Verdict::Drop || *new == Verdict::Drop,
-        (old, new, got) if old == new => got == old,
-        (_, _, Verdict::Reject | Verdict::Pass) => true,
-    }
-}
-
-/// The endpoints of the service ports that take a flow.
-fn endpoints(before: &Plan, after: &Plan, flow: &Flow) -> Vec<std::net::SocketAddr> {
-    let answering = [before, after].map(|plan| plan.decide(flow).frontend);
-    let plans = answering.iter().flatten().map(|found| &found.plan);
-    let endpoints = plans.flat_map(|plan| plan.reachable());
-    endpoints.map(svc_core::Endpoint::socket).collect()
 }
 
 #[test]

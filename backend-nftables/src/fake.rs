@@ -219,7 +219,12 @@ fn carry_out(tables: &mut BTreeMap<TableId, FakeTable>, request: &Request) -> Re
     match &request.what {
         What::AddTable(table, existing) => match (tables.contains_key(id), existing) {
             (true, Existing::Refuse) => Err(Errno::EEXIST),
-            (true, Existing::Keep) => Ok(()),
+            (true, Existing::Keep) => {
+                let held = tables.get_mut(id);
+                held.into_iter()
+                    .for_each(|held| held.set_state(table.state));
+                Ok(())
+            }
             (false, _) => {
                 tables.insert(id.clone(), FakeTable::new(table.clone()));
                 Ok(())

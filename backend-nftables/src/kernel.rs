@@ -2,14 +2,14 @@
 
 use std::io;
 
-use svc_core::{CommitFailure, Failure, IpFamily, Ruleset, ServicePortName, Transaction};
+use svc_core::{Base, CommitFailure, Failure, IpFamily, Ruleset, ServicePortName, Transaction};
 
 use crate::error::{CommitError, Errno, ReadError, Refusal};
-use crate::key::{Key, Value};
+use crate::key::{Key, SetId, Value};
 use crate::netlink::{Batch, Socket, TableId};
-use crate::read::read;
+use crate::read::{Reading, read, read_frame};
 use crate::render::Renderer;
-use crate::rule::{Family, TableName};
+use crate::rule::{Bytes, Element, Family, TableName};
 use crate::transaction::{BATCH_BYTES, Batches, Blame, Start};
 
 /// The table of one family in one network namespace.
@@ -21,6 +21,17 @@ pub struct Kernel {
     table: TableId,
     batch: Batch,
     start: Start,
+    replacement: Replacement,
+}
+
+/// How a table that is of no use, but in use, gives way to another of its name.
+#[derive(Debug)]
+enum Replacement {
+    /// At once, so that no packet misses both: by one batch, however large.
+    Whole(Option<Batch>),
+    /// In parts, as the kernel would not take the whole: it is too large for the send buffer, or one
+    /// object of it was refused, and only small batches tell which.
+    InParts,
 }
 
 impl Kernel {
@@ -35,6 +46,7 @@ impl Kernel {
             batch: Batch::new(table.clone()),
             table,
             start: Start::AsRead,
+            replacement: Replacement::Whole(None),
         })
     }
 
@@ -46,7 +58,24 @@ impl Kernel {
     pub fn read(&mut self) -> Result<Ruleset<Key, Value>, ReadError> {
         let reading = read(&mut self.socket, &self.table)?;
         self.start = Start::of(&reading);
+        if let Replacement::Whole(held_back) = &mut self.replacement {
+            *held_back = None;
+        }
         Ok(reading.ruleset)
+    }
+
+    /// Reads all but the large sets.
+    pub(crate) fn read_frame(&mut self) -> Result<Reading, ReadError> {
+        read_frame(&mut self.socket, &self.table)
+    }
+
+    /// The elements of a set that have these keys.
+    pub(crate) fn look_up<'k>(
+        &mut self,
+        set: &SetId,
+        keys: impl IntoIterator<Item = (&'k Bytes, Option<&'k Bytes>)>,
+    ) -> Result<Vec<Option<Element>>, ReadError> {
+        self.socket.look_up(&self.table, &set.name(), keys)
     }
 
     /// Applies a transaction.
@@ -55,6 +84,9 @@ impl Kernel {
     /// [`CommitError::Refused`] if the kernel refuses an object. A transaction on an empty base
     /// may then have been applied in part, without effect on packets.
     pub fn commit(&mut self, transaction: &Transaction<Key, Value>) -> Result<(), CommitError> {
+        if transaction.base == Base::Empty && self.hold_back(transaction)? {
+            return Ok(());
+        }
         let table = self.table.clone();
         let socket = &mut self.socket;
         commit_batches(table, self.start, transaction, &mut self.batch, |batch| {
@@ -62,6 +94,35 @@ impl Kernel {
         })?;
         self.start = Start::AsRead;
         Ok(())
+    }
+
+    /// Keeps the transactions that replace a table of no use until the last, and sends them as one.
+    /// Whether the transaction is dealt with.
+    fn hold_back(&mut self, transaction: &Transaction<Key, Value>) -> Result<bool, CommitError> {
+        let Replacement::Whole(held_back) = &mut self.replacement else {
+            return Ok(false);
+        };
+        if self.start != Start::Useless && held_back.is_none() {
+            return Ok(false);
+        }
+        let batches = Batches::new(self.table.clone(), self.start, transaction);
+        // The blame names groups of this transaction, of which there will be others.
+        self.start = Start::AsRead;
+        let mut whole = held_back
+            .take()
+            .unwrap_or_else(|| Batch::new(self.table.clone()));
+        for index in 0..batches.len() {
+            batches.append(index, Blame::Batch, &mut whole);
+        }
+        if !batches.puts_to_use() {
+            *held_back = Some(whole);
+            return Ok(true);
+        }
+        let result = self.socket.commit(&whole);
+        if let Err(CommitError::Refused(_) | CommitError::TooLarge { .. }) = &result {
+            self.replacement = Replacement::InParts;
+        }
+        result.map(|_| true)
     }
 
     /// Removes the table and all it holds; nothing is done if there is none.
@@ -235,7 +296,7 @@ fn words(refusal: &Refusal) -> String {
 
 #[cfg(test)]
 mod tests {
-    use svc_core::{Base, EditGroup, NamespacedName, Protocol};
+    use svc_core::{EditGroup, NamespacedName, Protocol};
 
     use super::*;
 

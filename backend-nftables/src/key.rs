@@ -188,6 +188,8 @@ pub enum ChainId {
     Services,
     /// Packets from outside to a front end with external policy Local.
     OutsideLocal,
+    /// Packets that leave, of a connection to a front end.
+    Outgoing,
     /// Packets that came in through an interface.
     FromOutside,
     /// Packets that the node sends.
@@ -212,12 +214,13 @@ impl ChainId {
             Self::LocalAffinity(_) => 4,
             Self::Services => 5,
             Self::OutsideLocal => 6,
-            Self::FromOutside => 7,
-            Self::FromNode => 8,
-            Self::Prerouting => 9,
-            Self::Output => 10,
-            Self::Postrouting => 11,
-            Self::Foreign(_) => 12,
+            Self::Outgoing => 7,
+            Self::FromOutside => 8,
+            Self::FromNode => 9,
+            Self::Prerouting => 10,
+            Self::Output => 11,
+            Self::Postrouting => 12,
+            Self::Foreign(_) => 13,
         }
     }
 
@@ -231,6 +234,7 @@ impl ChainId {
             Self::LocalAffinity(seconds) => return format!("{LOCAL_AFFINITY}{seconds}s").into(),
             Self::Services => "services",
             Self::OutsideLocal => "outside-local",
+            Self::Outgoing => "outgoing",
             Self::FromOutside => "from-outside",
             Self::FromNode => "from-node",
             Self::Prerouting => "prerouting",
@@ -248,6 +252,7 @@ impl ChainId {
             Self::Firewall,
             Self::Services,
             Self::OutsideLocal,
+            Self::Outgoing,
             Self::FromOutside,
             Self::FromNode,
             Self::Prerouting,

@@ -1,5 +1,6 @@
 //! nf_tables backend.
 
+mod audit;
 mod bytes;
 pub mod error;
 mod evaluate;
@@ -8,6 +9,7 @@ pub mod fake;
 mod kernel;
 mod key;
 pub mod netlink;
+mod others;
 pub mod policy;
 mod pools;
 mod read;
@@ -20,9 +22,11 @@ mod slots;
 mod text;
 mod transaction;
 
+pub use audit::Audit;
 pub use evaluate::{Evaluator, Fault, Host, Outcome, Pins, evaluate, shares};
 pub use kernel::{Kernel, KernelError, failure};
 pub use key::{ChainBody, ChainId, ElementValue, Key, Rare, SetId, Value};
+pub use others::{Change, Others};
 pub use render::{MAX_ENDPOINTS, Renderer};
 pub use schema::AFFINITY_SIZE;
 pub use text::{Line, Listing};

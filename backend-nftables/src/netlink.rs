@@ -11,6 +11,7 @@
 
 mod attr;
 mod batch;
+mod conntrack;
 mod decode;
 mod encode;
 #[cfg(any(test, feature = "testing"))]
@@ -21,6 +22,7 @@ mod tests;
 mod wire;
 
 pub use batch::{Batch, Existing, Place, TableId};
+pub use conntrack::{Conntrack, Deletion, Tracked};
 pub use decode::{Event, EventKind, Held};
 pub use socket::{Committed, Events, Socket};
 

@@ -1,7 +1,8 @@
 //! Numbers of service ports, from which the numbers of their pools are made.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
 
+use hashbrown::HashMap;
 use svc_core::{Scope, ServicePortName};
 
 use crate::rule::Bytes;

@@ -8,7 +8,7 @@ use crate::error::ReadError;
 use crate::key::{ChainBody, ChainId, ElementValue, Key, SetId, Value};
 use crate::netlink::{Socket, TableId};
 use crate::registers::Registers;
-use crate::rule::{Bytes, Chain, Element, ElementKind, Family, Rule, Set};
+use crate::rule::{Bytes, Chain, Element, ElementKind, Family, Rule, Set, Table, TableState};
 use crate::schema;
 use crate::skeleton::{self, source_rule};
 use crate::transaction::{is_interval, predecessor};
@@ -27,6 +27,8 @@ pub(crate) struct Reading {
 /// The parts of a table, as the kernel tells them.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Parts {
+    /// Whether packets see the table.
+    pub(crate) state: TableState,
     /// Sets with their elements.
     pub(crate) sets: Vec<(Set, Vec<Element>)>,
     /// Chains without their rules.
@@ -40,13 +42,57 @@ pub(crate) struct Parts {
 /// # Errors
 /// See [`ReadError`]; a ruleset that changes all the time cannot be read.
 pub(crate) fn read(socket: &mut Socket, table: &TableId) -> Result<Reading, ReadError> {
-    if socket.table(table)?.is_none() {
-        return Ok(Reading::nothing());
+    read_with(socket, table, keeps_elements)
+}
+
+/// Reads all of a table but its large sets.
+///
+/// # Errors
+/// As [`read`].
+pub(crate) fn read_frame(socket: &mut Socket, table: &TableId) -> Result<Reading, ReadError> {
+    read_with(socket, table, is_small)
+}
+
+/// Whether a set has few elements however many Services there are.
+pub(crate) fn is_small(id: &SetId) -> bool {
+    match id {
+        SetId::ServiceCidrs
+        | SetId::PodCidrs
+        | SetId::Classes
+        | SetId::LocalClasses
+        | SetId::MasqueradePolicies => true,
+        SetId::Slots
+        | SetId::Endpoints
+        | SetId::Sticky
+        | SetId::Live
+        | SetId::Hairpin
+        | SetId::Affinity
+        | SetId::Sources(_)
+        | SetId::Firewalled
+        | SetId::Pools
+        | SetId::LocalFrontends
+        | SetId::Frontends
+        | SetId::Addresses
+        | SetId::ClusterIps
+        | SetId::Foreign(_) => false,
     }
-    let mut parts = Parts::default();
+}
+
+fn read_with(
+    socket: &mut Socket,
+    table: &TableId,
+    wanted: impl Fn(&SetId) -> bool,
+) -> Result<Reading, ReadError> {
+    let Some(held) = socket.table(table)? else {
+        return Ok(Reading::nothing());
+    };
+    let mut parts = Parts {
+        state: held.object.state,
+        ..Parts::default()
+    };
     for held in socket.sets(table)? {
         let set = held.object;
-        let elements = match keeps_elements(&SetId::from_name(&set.name)) {
+        let elements = match wanted(&SetId::from_name(&set.name)) {
             true => socket.elements(table, &set.name)?,
             false => Vec::new(),
         };
@@ -66,10 +112,11 @@ pub(crate) fn assemble(table: &TableId, parts: Parts) -> Reading {
         Family::Ip | Family::Inet => (IpFamily::V4, Registers::new(IpFamily::V4)),
     };
     // A tree is built from a list much faster than object by object.
-    let mut objects = vec![(
-        Key::Table,
-        Value::Table(Box::new(skeleton::table(&table.name, regs))),
-    )];
+    let held = Table {
+        state: parts.state,
+        ..skeleton::table(&table.name, regs)
+    };
+    let mut objects = vec![(Key::Table, Value::Table(Box::new(held)))];
     for (set, elements) in parts.sets {
         let id = SetId::from_name(&set.name);
         let mut set = match schema::set(&id, family) {
@@ -122,6 +169,7 @@ fn chain_key(id: ChainId, chain: &Chain) -> Key {
         | ChainId::LocalAffinity(_)
         | ChainId::Services
         | ChainId::OutsideLocal
+        | ChainId::Outgoing
         | ChainId::FromOutside
         | ChainId::FromNode => false,
     };
@@ -221,6 +269,21 @@ fn alternates(elements: &[Element]) -> bool {
         .all(|(found, wanted)| found == wanted)
 }
 
+/// What an element that was looked up holds.
+pub(crate) fn value_of(element: &Element) -> ElementValue {
+    let mut value = ElementValue {
+        data: element.data.clone(),
+        rare: None,
+    };
+    if let Some(comment) = element.comment() {
+        value = value.with_comment(comment.as_str());
+    }
+    if let Some(end) = element.key_end() {
+        value = value.with_key_end(end.clone());
+    }
+    value
+}
+
 /// Makes ranges of the two elements by which the kernel tells each range of one field.
 fn ranges(id: &SetId, elements: Vec<Element>) -> Vec<(Key, Value)> {
     let one_field = is_interval(id);
@@ -236,20 +299,9 @@ fn ranges(id: &SetId, elements: Vec<Element>) -> Vec<(Key, Value)> {
     ends.sort_unstable();
     let element = |element: Element| {
         let ranged = one_field && element.kind() != ElementKind::CatchAll;
-        let mut value = ElementValue {
-            data: element.data.clone(),
-            rare: None,
-        };
-        if let Some(comment) = element.comment() {
-            value = value.with_comment(comment.as_str());
-        }
-        let end = match element.key_end() {
-            Some(end) => Some(end.clone()),
-            None if ranged => Some(last_of(&element.key, &ends)),
-            None => None,
-        };
-        if let Some(end) = end {
-            value = value.with_key_end(end);
+        let mut value = value_of(&element);
+        if ranged && value.key_end().is_none() {
+            value = value.with_key_end(last_of(&element.key, &ends));
         }
         (Key::Element(id.clone(), element.key), Value::Element(value))
     };

@@ -26,7 +26,11 @@ pub struct Renderer {
     regs: Registers,
     pools: Pools,
     slots: Slots,
+    ports_at_once: usize,
 }
+
+/// Service ports of one transaction of a first load: two or three batches, which stay in the caches.
+const PORTS_AT_ONCE: usize = 512;
 
 /// More endpoints than this take no part: a slot number has 16 bits.
 pub const MAX_ENDPOINTS: usize = u16::MAX as usize;
@@ -39,6 +43,17 @@ impl Renderer {
             regs: Registers::new(family),
             pools: Pools::default(),
             slots: Slots::default(),
+            ports_at_once: PORTS_AT_ONCE,
+        }
+    }
+
+    /// The same with another number of service ports in each transaction of a first load.
+    #[must_use]
+    pub fn with_ports_at_once(self, ports_at_once: usize) -> Self {
+        Self {
+            // None at all would be a load without an end.
+            ports_at_once: ports_at_once.max(1),
+            ..self
         }
     }
 }
@@ -109,6 +124,14 @@ impl Render for Renderer {
                 false
             }
         }
+    }
+
+    fn puts_to_use(key: &Key) -> bool {
+        matches!(key, Key::BaseChain(_))
+    }
+
+    fn ports_at_once(&self) -> usize {
+        self.ports_at_once
     }
 
     fn learn(&mut self, held: &Ruleset<Key, Value>) {

@@ -14,7 +14,9 @@ mod name;
 mod set;
 
 pub use bytes::{Bytes, TooLong};
-pub use chain::{BaseChain, Chain, ChainType, Family, Hook, Policy, Rule, Table, priority};
+pub use chain::{
+    BaseChain, Chain, ChainType, Family, Hook, Policy, Rule, Table, TableState, priority,
+};
 pub use element::{Data, Element, ElementKind};
 pub use expr::{
     ByteorderOp, CmpOp, DynsetOp, Expr, FibResult, Found, Immediate, Lookup, NatKind, NumgenKind,

@@ -9,7 +9,7 @@ use crate::pools::PoolNumber;
 use crate::registers::{Registers, compare, goto, load, lookup, meta, verdict};
 use crate::rule::{
     BaseChain, Bytes, Chain, ChainType, CmpOp, CtKey, DynsetOp, Expr, Found, Hook, MetaKey,
-    NatFlags, Policy, Register, Rule, Table, TableName, Verdict, priority,
+    NatFlags, Policy, Register, Rule, Table, TableName, TableState, Verdict, priority,
 };
 use crate::schema;
 
@@ -56,6 +56,7 @@ pub(crate) fn table(name: &TableName, regs: Registers) -> Table {
         family: regs.table_family(),
         name: name.clone(),
         comment: Some("Kubernetes Services; see the maps frontends, pools and endpoints".into()),
+        state: TableState::Active,
     }
 }
 
@@ -168,6 +169,7 @@ fn chains(regs: Registers, node: &NodePlan) -> Vec<(ChainId, ChainBody)> {
         (ChainId::Firewall, firewall_body()),
         services(regs, node),
         outside_local(regs),
+        outgoing(regs),
         from_outside(regs, node),
         chain(
             ChainId::FromNode,
@@ -371,19 +373,27 @@ fn postrouting(regs: Registers) -> (ChainId, ChainBody) {
     let mut hairpin = regs.hairpin_key();
     hairpin.push(lookup(&SetId::Hairpin, Register::R0, Found::Continue));
     hairpin.push(to_node_address());
-    let mut policy = regs.original_frontend();
-    policy.push(lookup(
-        &SetId::MasqueradePolicies,
-        regs.policy(),
-        Found::Verdict,
-    ));
-    let rules = vec![not_translated, hairpin, policy];
+    let rules = vec![not_translated, hairpin, vec![goto(&ChainId::Outgoing)]];
     base_chain(
         ChainId::Postrouting,
         Hook::Postrouting,
         priority::SRCNAT,
         rules,
     )
+}
+
+/// Masquerades by the front end that the connection was made to.
+///
+/// Why a chain of its own: the kernel walks a map when a rule comes that reads it. The hooks come
+/// last, when the map is full, and nobody is to wait for that.
+fn outgoing(regs: Registers) -> (ChainId, ChainBody) {
+    let mut policy = regs.original_frontend();
+    policy.push(lookup(
+        &SetId::MasqueradePolicies,
+        regs.policy(),
+        Found::Verdict,
+    ));
+    chain(ChainId::Outgoing, [policy])
 }
 
 /// Connection status bit: the destination was translated.

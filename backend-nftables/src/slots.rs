@@ -41,10 +41,11 @@ impl Slots {
             Some(previous) => keep(previous, endpoints),
         };
         let order: Box<[SocketAddr]> = ordered.iter().map(|endpoint| endpoint.socket()).collect();
-        match order.is_sorted() {
-            true => self.orders.remove(&pool),
-            false => self.orders.insert(pool, order.clone()),
-        };
+        if !order.is_sorted() {
+            self.orders.insert(pool, order.clone());
+        } else if !self.orders.is_empty() {
+            self.orders.remove(&pool);
+        }
         match latest {
             Some(index) => self.latest[index].1 = order,
             None => {

@@ -305,6 +305,7 @@ fn purpose(id: &ChainId) -> Option<String> {
         }
         ChainId::Services => "front end, pool, slot, endpoint",
         ChainId::OutsideLocal => "the same for others than pods and the node, policy Local",
+        ChainId::Outgoing => "masqueraded or not, by the front end the connection was made to",
         ChainId::FromOutside => "packets to a front end's address",
         ChainId::FromNode => "the same, sent by the node",
         ChainId::Prerouting | ChainId::Output | ChainId::Postrouting | ChainId::Foreign(_) => {

@@ -61,10 +61,32 @@ struct Operation<'a> {
     group: u32,
     edit: &'a Edit<Key, Value>,
     act: Act,
+    /// Its place: by what it does, then by the kind of object.
+    place: u32,
 }
 
+impl<'a> Operation<'a> {
+    fn new(group: u32, edit: &'a Edit<Key, Value>, act: Act) -> Self {
+        let rank = edit.key.rank();
+        let in_order = match act {
+            Act::Flush | Act::RemoveRange | Act::Add | Act::Change => rank,
+            Act::RemoveForeign | Act::Remove => RANKS - rank,
+        };
+        let place = act as u32 * RANKS + in_order;
+        Self {
+            group,
+            edit,
+            act,
+            place,
+        }
+    }
+}
+
+/// More than any rank of a key.
+const RANKS: u32 = 1 << 16;
+
 /// What an operation does; operations are applied in this order.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Act {
     /// Empties a chain that goes, where others may still refer to chains that go too.
     Flush,
@@ -84,7 +106,7 @@ impl<'a> Batches<'a> {
         let foreign = transaction.edits().any(|edit| is_foreign_chain(&edit.key));
         for (group, edits) in (0u32..).zip(&transaction.groups) {
             for edit in &edits.edits {
-                let operation = |act| Operation { group, edit, act };
+                let operation = |act| Operation::new(group, edit, act);
                 // Chains of others may refer to each other, and ours to them.
                 if foreign && is_chain(&edit.key) && edit.after.is_none() {
                     operations.push(operation(Act::Flush));
@@ -97,14 +119,7 @@ impl<'a> Batches<'a> {
             }
         }
         // Stable: what is of one kind stays in the order of the groups, which costs no look at keys.
-        operations.sort_by_key(|operation| {
-            let rank = operation.edit.key.rank();
-            let in_order = match operation.act {
-                Act::Flush | Act::RemoveRange | Act::Add | Act::Change => rank,
-                Act::RemoveForeign | Act::Remove => u32::MAX - rank,
-            };
-            (operation.act, in_order)
-        });
+        operations.sort_by_key(|operation| operation.place);
         let base = transaction.base;
         let limit = limit(&operations, start, base);
         Self {
@@ -138,6 +153,11 @@ impl<'a> Batches<'a> {
     /// Writes the batch of an index, with the blame for refusals as exact as asked.
     pub fn write(&self, index: usize, blame: Blame, batch: &mut Batch) {
         batch.clear();
+        self.append(index, blame, batch);
+    }
+
+    /// As [`Batches::write`], after what a batch holds already.
+    pub(crate) fn append(&self, index: usize, blame: Blame, batch: &mut Batch) {
         batch.set_table(self.table.clone());
         if index == 0 && self.start == Start::Useless {
             batch.delete_table(NO_GROUP);
@@ -146,13 +166,35 @@ impl<'a> Batches<'a> {
             .batches
             .get(index)
             .and_then(|range| self.operations.get(range.clone()));
+        // Elements of one set come in a row.
+        let mut latest: Option<(&SetId, SetName)> = None;
         for operation in operations.unwrap_or_default() {
             let tag = match blame {
                 Blame::Group => operation.group,
                 Blame::Batch => NO_GROUP,
             };
-            write(batch, tag, operation);
+            match &operation.edit.key {
+                Key::Element(set, key) => {
+                    let name = match latest.take() {
+                        Some((id, name)) if id == set => name,
+                        Some(_) | None => set.name(),
+                    };
+                    write_edit(batch, tag, operation, set, &name, key);
+                    latest = Some((set, name));
+                }
+                Key::Table
+                | Key::Set(_)
+                | Key::Chain(_)
+                | Key::SourceRule(_)
+                | Key::BaseChain(_) => write(batch, tag, operation),
+            }
         }
+    }
+
+    /// Whether the transaction puts a ruleset to use.
+    pub(crate) fn puts_to_use(&self) -> bool {
+        let mut operations = self.operations.iter();
+        operations.any(|operation| matches!(operation.edit.key, Key::BaseChain(_)))
     }
 
     /// The quickest way to write the batch of an index that still allows exact blame later.
@@ -263,24 +305,45 @@ fn bytes(operation: &Operation<'_>) -> usize {
     of(&operation.edit.before) + of(&operation.edit.after)
 }
 
+/// Writes the edit of an element.
+fn write_edit(
+    batch: &mut Batch,
+    tag: u32,
+    operation: &Operation<'_>,
+    set: &SetId,
+    name: &SetName,
+    key: &Bytes,
+) {
+    let edit = operation.edit;
+    let halves = match operation.act {
+        Act::Add => &[(&edit.after, true)][..],
+        Act::Change => &[(&edit.before, false), (&edit.after, true)],
+        Act::Flush | Act::RemoveRange | Act::RemoveForeign | Act::Remove => {
+            &[(&edit.before, false)]
+        }
+    };
+    for (value, add) in halves.iter().copied() {
+        match value {
+            // Nearly all: no element is made of it first.
+            Some(Value::Element(value)) if value.key_end().is_none() && !key.is_empty() => {
+                match add {
+                    true => batch.add_plain(tag, name, key, value.data.as_ref(), value.comment()),
+                    false => batch.delete_plain(tag, name, key),
+                }
+            }
+            Some(Value::Element(value)) => {
+                write_element(batch, tag, set, name, key, value, add);
+            }
+            Some(Value::Table(_) | Value::Set(_) | Value::Chain(_) | Value::Rule(_)) | None => {}
+        }
+    }
+}
+
+/// Writes the edit of anything but an element.
 fn write(batch: &mut Batch, tag: u32, operation: &Operation<'_>) {
     let edit = operation.edit;
     match &edit.key {
-        Key::Element(set, key) => {
-            let name = set.name();
-            let halves = match operation.act {
-                Act::Add => &[(&edit.after, true)][..],
-                Act::Change => &[(&edit.before, false), (&edit.after, true)],
-                Act::Flush | Act::RemoveRange | Act::RemoveForeign | Act::Remove => {
-                    &[(&edit.before, false)]
-                }
-            };
-            for (value, add) in halves.iter().copied() {
-                if let Some(Value::Element(value)) = value {
-                    write_element(batch, tag, set, &name, key, value, add);
-                }
-            }
-        }
+        Key::Element(..) => {}
         Key::Table => match &edit.after {
             Some(Value::Table(table)) => {
                 let comment = table.comment.as_ref().map(|comment| comment.as_str());

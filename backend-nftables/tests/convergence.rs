@@ -40,6 +40,15 @@ struct Node {
     last_error: String,
 }
 
+/// Whether a first load takes one transaction or many.
+fn renderer(family: IpFamily, source: &mut Source<'_>) -> Renderer {
+    let ports_at_once = match source.chance(50) {
+        true => 1,
+        false => 1000,
+    };
+    Renderer::new(TABLE, family).with_ports_at_once(ports_at_once)
+}
+
 pub(crate) fn converge(
     history: &History,
     source: &mut Source<'_>,
@@ -47,7 +56,7 @@ pub(crate) fn converge(
 ) -> Result<(), String> {
     let mut planner = Planner::new(history.config.clone());
     let mut node = Node {
-        reconciler: Reconciler::new(Renderer::new(TABLE, family), family),
+        reconciler: Reconciler::new(renderer(family, source), family),
         kernel: FakeKernel::new(TABLE, family),
         family,
         interfered: false,
@@ -124,7 +133,13 @@ impl Node {
 
     fn heal(&mut self) -> Result<(), String> {
         self.reconciler.verify();
-        for _ in 0..4 {
+        let mut left = 4;
+        while left > 0 {
+            // The transactions of a first load are one round.
+            let action = self.reconciler.poll();
+            let loads =
+                matches!(action, Action::Commit(transaction) if transaction.base == Base::Empty);
+            left -= u32::from(!loads);
             if !self.round()? {
                 let settled = self.reconciler.is_settled() || self.reconciler.wanted().is_none();
                 return match settled {

@@ -15,7 +15,7 @@ use backend_nftables::error::CommitError;
 use backend_nftables::fake::FakeKernel;
 use backend_nftables::netlink::{Batch, EventKind, Events, Existing, Socket};
 use backend_nftables::rule::{Bytes, DataType, Element, ElementKind, Set, Type};
-use backend_nftables::{ElementValue, Kernel, Key, Renderer, SetId, Value, failure};
+use backend_nftables::{Audit, ElementValue, Kernel, Key, Renderer, SetId, Value, failure};
 use common::edits::edit;
 use common::scenarios::{EVERYTHING, many, scenario};
 use common::{TABLE, render};
@@ -87,6 +87,7 @@ fn foreign_changes_are_heard_of_and_repaired() {
             "add element ip svc addresses { 203.0.113.1 }",
             "add chain ip svc mine { type filter hook input priority 0; }; add rule ip svc mine drop",
             "add set ip svc odd { type ether_addr . mark; }; add element ip svc odd { 1:2:3:4:5:6 . 1 }",
+            "add table ip svc { flags dormant; }",
             "delete table ip svc",
         ] {
             let (socket, edit) = (proxy.kernel.socket().port(), edit_for_this_machine(edit));
@@ -105,6 +106,65 @@ fn foreign_changes_are_heard_of_and_repaired() {
 }
 
 #[test]
+fn an_audit_finds_and_mends_what_nobody_told() {
+    in_namespace(|| {
+        for family in IpFamily::ALL {
+            let scenario = scenario(EVERYTHING);
+            let plan = scenario.plan(family);
+            let mut planner = scenario.planner();
+            planner.delta();
+            let mut proxy = Proxy::new(&plan);
+            proxy.settle();
+            let wanted = render(&plan);
+            let (name, mut audit) = (
+                if family == IpFamily::V4 { "ip" } else { "ip6" },
+                Audit::new(family),
+            );
+            for (edit, objects) in [
+                ("flush map FAM svc endpoints", 2..1000),
+                ("flush map FAM svc slots", 136..137),
+                ("flush map FAM svc sticky", 2..3),
+                ("flush map FAM svc frontends", 6..1000),
+                ("flush set FAM svc cluster_ips", 5..7),
+                ("flush set FAM svc pod_cidrs", 1..2),
+                ("flush map FAM svc classes", 3..5),
+                ("flush chain FAM svc services", 1..2),
+                ("add rule FAM svc firewall accept", 1..4),
+                ("add table FAM svc { flags dormant; }", 1..2),
+                // Found, and left to a complete comparison.
+                (
+                    "flush chain FAM svc postrouting; delete chain FAM svc postrouting",
+                    1..2,
+                ),
+                ("add chain FAM svc mine", 0..1),
+                ("delete table FAM svc", 0..1),
+            ] {
+                nft(&[&edit.replace("FAM", name)]);
+                let (mut found, round) = (0, audit.rounds());
+                for _ in 0..100 {
+                    let (reconciler, kernel) = (&mut proxy.reconciler, &mut proxy.kernel);
+                    found += audit.step(&planner, reconciler, kernel, 2).unwrap().len();
+                    proxy.settle();
+                    if audit.rounds() > round + 1 {
+                        break;
+                    }
+                }
+                assert!(audit.rounds() > round + 1, "{edit}");
+                assert!(objects.contains(&found), "{edit}: {found}");
+                assert_same(&proxy.kernel.read().unwrap(), &wanted);
+            }
+            let generation = proxy.kernel.socket().generation().unwrap();
+            let round = audit.rounds();
+            while audit.rounds() == round {
+                let (reconciler, kernel) = (&mut proxy.reconciler, &mut proxy.kernel);
+                assert_eq!(audit.step(&planner, reconciler, kernel, 1).unwrap(), []);
+            }
+            assert_eq!(proxy.kernel.socket().generation().unwrap(), generation);
+        }
+    });
+}
+
+#[test]
 fn a_table_of_another_kind_with_our_name_is_replaced() {
     in_namespace(|| {
         nft(&["add table ip svc; add set ip svc live { type mark; }; \
@@ -115,6 +175,45 @@ fn a_table_of_another_kind_with_our_name_is_replaced() {
         proxy.settle();
         assert_same(&proxy.kernel.read().unwrap(), &render(&plan));
         assert!(!nft(&["list", "table", "ip", "svc"]).contains("chain c "));
+    });
+}
+
+#[test]
+fn a_table_of_another_kind_is_replaced_at_once_however_large() {
+    in_namespace(|| {
+        let plan = many(1_500, 4).plan(IpFamily::V4);
+        let wanted = render(&plan);
+        for (impossible, parts) in [(false, 0), (true, 1)] {
+            nft(
+                &["add table ip svc; delete table ip svc; add table ip svc; \
+                add set ip svc live { type mark; }"],
+            );
+            let mut proxy = Proxy::new(&plan);
+            let before = proxy.kernel.socket().generation().unwrap();
+            if impossible {
+                // The table is another's meanwhile: what replaces it is refused, and tried again.
+                let Action::Read = proxy.reconciler.poll() else {
+                    panic!()
+                };
+                proxy.reconciler.on_read(proxy.kernel.read().unwrap());
+                nft(&["delete table ip svc"]);
+                let mut refused = 0;
+                while let Action::Commit(transaction) = proxy.reconciler.poll() {
+                    match proxy.kernel.commit(&transaction) {
+                        Ok(()) => proxy.reconciler.on_committed(),
+                        Err(error) => {
+                            refused += 1;
+                            proxy.reconciler.on_failed(failure(&error, &transaction));
+                        }
+                    }
+                }
+                assert_eq!(refused, parts);
+            }
+            proxy.settle();
+            let commits = proxy.kernel.socket().generation().unwrap() - before;
+            assert!(impossible || commits == 1, "{commits} transactions");
+            assert_same(&proxy.kernel.read().unwrap(), &wanted);
+        }
     });
 }
 
@@ -463,7 +562,7 @@ impl Proxy {
     /// Until there is nothing to do; how the kernel differed, if it was read.
     fn settle(&mut self) -> Option<Drift<Key>> {
         let mut drift = None;
-        for _ in 0..4 {
+        for _ in 0..12 {
             match self.reconciler.poll() {
                 Action::Idle => return drift,
                 Action::Read => drift = Some(self.reconciler.on_read(self.kernel.read().unwrap())),

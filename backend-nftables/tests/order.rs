@@ -14,8 +14,22 @@ use svc_core::{Action, IpFamily, Plan, Reconciler, Transaction};
 
 #[test]
 fn a_first_load_comes_in_small_batches_and_the_hooks_last() {
-    let transaction = transaction(None, &many(2_000, 3).plan(IpFamily::V4));
-    let shown = batches(&transaction, Start::AsRead, None);
+    let plan = many(2_000, 3).plan(IpFamily::V4);
+    let mut reconciler = Reconciler::new(Renderer::new(TABLE, plan.family), plan.family);
+    let mut delta = Plan::empty(plan.family, plan.node.clone()).diff(&plan);
+    delta.node = Some(plan.node.clone());
+    reconciler.change(&delta);
+    assert!(matches!(reconciler.poll(), Action::Read));
+    reconciler.on_read(svc_core::Ruleset::new());
+    let (mut shown, mut transactions) = (Vec::new(), 0);
+    while let Action::Commit(transaction) = reconciler.poll() {
+        assert_eq!(transaction.base, svc_core::Base::Empty);
+        assert!(transaction.groups.len() <= 513);
+        shown.extend(batches(&transaction, Start::AsRead, None));
+        transactions += 1;
+        reconciler.on_committed();
+    }
+    assert_eq!(transactions, 5);
     assert!(shown.len() > 5, "{}", shown.len());
     let (hooks, rest) = shown.split_last().unwrap();
     assert_eq!(hooks.1, ["chain", "rule"]);

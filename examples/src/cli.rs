@@ -19,9 +19,10 @@ mod unproxied;
 pub mod validate;
 pub mod yaml;
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Command, Parser};
+use clap::{Arg, ArgAction, Command, Parser, value_parser};
 
 /// Exit code of wrong usage, as `sysexits.h` has it.
 pub const USAGE: u8 = 64;
@@ -44,14 +45,37 @@ pub fn parse<T: Parser>() -> Result<T, ExitCode> {
     read(T::command())
 }
 
-/// The same for a proxy, which needs no manifests to clean up.
+/// The same for a proxy, which needs no manifests to clean up or to watch a cluster.
 ///
 /// # Errors
 /// With the exit code, after the message has been printed.
 pub fn parse_proxy<T: Parser>() -> Result<T, ExitCode> {
     read(T::command().mut_arg("manifests", |manifests| {
-        manifests.required(false).required_unless_present("cleanup")
+        // Anew, as a requirement cannot be taken back.
+        let fresh = Arg::new("manifests")
+            .long("manifests")
+            .value_name("PATH")
+            .action(ArgAction::Append)
+            .value_parser(value_parser!(PathBuf))
+            .help(manifests.get_help().cloned().unwrap_or_default());
+        match cfg!(feature = "cluster") {
+            // A pod finds its cluster without a flag.
+            true => fresh,
+            false => fresh.required_unless_present_any(["cleanup", "kubeconfig"]),
+        }
     }))
+}
+
+/// The same for a server, which finds the cluster that it runs in without a flag.
+///
+/// # Errors
+/// With the exit code, after the message has been printed.
+pub fn parse_server<T: Parser>() -> Result<T, ExitCode> {
+    let command = T::command();
+    read(match cfg!(feature = "cluster") {
+        true => command,
+        false => command.mut_arg("manifests", |manifests| manifests.required(true)),
+    })
 }
 
 fn read<T: Parser>(command: Command) -> Result<T, ExitCode> {

@@ -42,7 +42,25 @@ impl Cluster {
     /// The same after a change of the manifests: Services keep the addresses that they were given.
     #[must_use]
     pub fn next(&self, manifests: &Manifests) -> Self {
-        let mut services = manifests.services.clone();
+        let services = manifests.services.clone();
+        let slices = manifests.endpoint_slices.clone();
+        self.complete(services, slices, manifests)
+    }
+
+    /// The same, with the Services and EndpointSlices taken out of the manifests, not copied.
+    #[must_use]
+    pub fn next_taking(&self, manifests: &mut Manifests) -> Self {
+        let services = std::mem::take(&mut manifests.services);
+        let slices = std::mem::take(&mut manifests.endpoint_slices);
+        self.complete(services, slices, manifests)
+    }
+
+    fn complete(
+        &self,
+        mut services: Vec<Service>,
+        mut endpoint_slices: Vec<EndpointSlice>,
+        manifests: &Manifests,
+    ) -> Self {
         self.keep_addresses(&mut services);
         let (mut allocators, mut diagnostics) =
             Allocators::new(&ranges(manifests), NodePortRange::default());
@@ -52,12 +70,10 @@ impl Cluster {
             let mut provider = AddressPools::new(vec![pool]);
             diagnostics.extend(provide(&mut provider, &mut services));
         }
-        let given: BTreeSet<NamespacedName> = manifests
-            .endpoint_slices
+        let given: BTreeSet<NamespacedName> = endpoint_slices
             .iter()
             .map(EndpointSlice::service_name)
             .collect();
-        let mut endpoint_slices = manifests.endpoint_slices.clone();
         let topology = Topology::of(&manifests.nodes);
         for service in services.iter().filter(|s| !given.contains(&s.name)) {
             let (slices, found) = endpoints::slices(service, &manifests.pods, &topology);

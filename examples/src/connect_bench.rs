@@ -2,7 +2,8 @@
 //!
 //! Client and server are one process on one core, in a network namespace where all endpoints are
 //! local addresses, so that nothing but the rules and connection tracking is in between. The same
-//! connections without any rule are made in a second namespace, in turns with the others.
+//! connections without any rule are made in a second namespace, and with the rules of no Service in a
+//! third, which shows what connection tracking alone costs; all in turns.
 
 use std::error::Error;
 use std::io;
@@ -69,17 +70,27 @@ pub fn run(args: &Args) -> Result<(), Box<dyn Error>> {
     // All threads of this process follow, so that no connection pays for another core that sleeps.
     sched_setaffinity(Pid::from_raw(0), &core)?;
     let (with, without) = (place("with rules")?, place("without rules")?);
-    let size = Size {
-        services: args.services,
-        endpoints: args.endpoints,
-    };
-    let mut planner = sync_bench::planner(args.backend.mode());
-    sync_bench::load(&mut planner, size);
-    let _rules = with.run(|| install(args, &mut planner).map_err(|error| error.to_string()))??;
+    let empty = place("no services")?;
+    let held = [(&with, args.services), (&empty, 0)].map(|(namespace, services)| {
+        let size = Size {
+            services,
+            endpoints: args.endpoints,
+        };
+        let mut planner = sync_bench::planner(args.backend.mode());
+        sync_bench::load(&mut planner, size);
+        namespace.run(|| install(args, &mut planner).map_err(|error| error.to_string()))
+    });
+    for held in &held {
+        held.as_ref()
+            .map_err(ToString::to_string)?
+            .as_ref()
+            .map_err(String::clone)?;
+    }
     let service = |number: u32| sync_bench::cluster_ip(number);
     let pod = IpAddr::from(Ipv4Addr::new(10, 0, 0, 1));
     let kinds = [
         ("no_rules", &without, SocketAddr::new(pod, PORT)),
+        ("no_services", &empty, SocketAddr::new(pod, PORT)),
         ("first_service", &with, SocketAddr::new(service(0), 80)),
         (
             "middle_service",
@@ -130,6 +141,7 @@ fn install(args: &Args, planner: &mut Planner) -> Result<Box<dyn Send>, Box<dyn 
         sync_bench::Backend::Iptables => {
             Box::new(settle(sync_bench::iptables(args.variant)?, planner)?)
         }
+        sync_bench::Backend::Ipvs => Box::new(settle(sync_bench::ipvs()?, planner)?),
     })
 }
 

@@ -1,7 +1,7 @@
 //! A DNS server over [`svc_core::dns::Zone`]: messages, transports, reloading, forwarding.
 //!
 //! ```text
-//!  manifests ──► Source ──publishes──► Arc<Zone> (swapped, never locked)
+//!  manifests, a cluster ──► Source ──publishes──► Arc<Zone> (swapped, never locked)
 //!                                          │
 //!  UDP workers, TCP connections ──► respond(zone, packet) ──► answer │ nothing │ forward
 //! ```
@@ -12,8 +12,8 @@
 pub mod answer;
 pub mod args;
 mod bind;
+mod cluster;
 mod forward;
-mod http;
 mod merge;
 pub mod message;
 mod metrics;

@@ -13,12 +13,13 @@ use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
 use nix::sys::socket::SockaddrStorage;
 
 /// Addresses of the interfaces of the calling thread's network namespace, without loopback and
-/// link-local ones.
+/// link-local ones, and without those of links that a proxy made itself.
 ///
 /// # Errors
 /// What the kernel says.
-pub fn addresses() -> io::Result<Vec<IpAddr>> {
+pub fn addresses(own_links: &[&str]) -> io::Result<Vec<IpAddr>> {
     let mut addresses: Vec<IpAddr> = getifaddrs()?
+        .filter(|interface| !own_links.contains(&interface.interface_name.as_str()))
         .filter_map(|interface| ip(&interface.address?))
         .filter(|ip| !ip.is_loopback() && !is_link_local(ip))
         .collect();

@@ -1,14 +1,15 @@
 //! `iptables-proxy`: a node's Services in iptables.
 
 use std::error::Error;
-use std::os::fd::BorrowedFd;
+use std::fs;
 use std::process::ExitCode;
 
 use backend_iptables::{Kernel, Marks, Options, Renderer, Variant};
 use svc_core::config::ProxyMode;
-use svc_core::{IpFamily, NodeConfig, Reconciler};
+use svc_core::{IpFamily, NodeConfig, Plan, Reconciler};
 
-use crate::node_proxy::{self, Backend, Families, ProxyArgs};
+use crate::agent::{self, Backend, Families, Notices, ProxyArgs};
+use crate::backend;
 use crate::proxy::Family;
 
 /// Serves the Services of a node through iptables
@@ -51,7 +52,7 @@ pub struct Iptables {
 /// # Errors
 /// What went wrong, for one line on standard error.
 pub fn run(args: &Args) -> Result<ExitCode, Box<dyn Error>> {
-    node_proxy::run(&args.proxy, Iptables::new(args.variant))
+    agent::run(&args.proxy, Iptables::new(args.variant))
 }
 
 impl Iptables {
@@ -68,6 +69,24 @@ impl Backend for Iptables {
     type Kernel = Kernel;
 
     const MODE: ProxyMode = ProxyMode::Iptables;
+    const PURE: backend::Backend = backend::Backend::Iptables;
+
+    /// In a container without privileges the parameters of the kernel can only be read.
+    fn adapt(&self, config: &mut NodeConfig) -> Vec<String> {
+        let set = fs::read_to_string(ROUTE_LOCALNET).is_ok_and(|text| text.trim() == "1");
+        let can_set = || {
+            fs::OpenOptions::new()
+                .write(true)
+                .open(ROUTE_LOCALNET)
+                .is_ok()
+        };
+        if !config.proxy.localhost_node_ports || set || can_set() {
+            return Vec::new();
+        }
+        config.proxy.localhost_node_ports = false;
+        let why = "net.ipv4.conf.all.route_localnet cannot be set";
+        vec![format!("node ports do not answer on 127.0.0.1: {why}")]
+    }
 
     fn open(&self, config: &NodeConfig) -> Result<Families<Self>, Box<dyn Error>> {
         let marks = Marks::with_masquerade_bit(config.proxy.masquerade_bit)?;
@@ -89,21 +108,27 @@ impl Backend for Iptables {
         Ok(family.kernel.cleanup()?)
     }
 
-    fn follow(&mut self, _: &mut Families<Self>) -> Result<(), Box<dyn Error>> {
-        Ok(())
+    /// iptables tells nobody; canary chains are looked for after each period (B-259).
+    fn follow(
+        &mut self,
+        _: &mut Families<Self>,
+        config: &NodeConfig,
+    ) -> Result<Notices, Box<dyn Error>> {
+        Ok(Notices::Asked(config.proxy.sync_period))
     }
 
-    /// iptables tells nobody; canary chains are looked for after each period.
-    fn news(&self) -> Option<BorrowedFd<'_>> {
-        None
+    fn disturbed(&mut self, kernel: &mut Kernel) -> Result<bool, Box<dyn Error>> {
+        Ok(kernel.flushed()?)
     }
 
-    fn others_changed(&mut self, families: &mut Families<Self>) -> Result<bool, Box<dyn Error>> {
-        let mut changed = false;
-        for family in families {
-            changed |= family.kernel.flushed()?;
-        }
-        Ok(changed)
+    /// B-207.
+    fn applied(&mut self, kernel: &mut Kernel, plan: &Plan) -> Result<(), Box<dyn Error>> {
+        let ports = plan.health_checks.values().map(|check| check.port);
+        Ok(kernel.admit_health_checks(ports.collect())?)
+    }
+
+    fn remarks(&self, family: &Family<Renderer, Kernel>) -> Vec<String> {
+        family.kernel.detected().warning.iter().cloned().collect()
     }
 
     fn title(&self, family: &Family<Renderer, Kernel>) -> String {
@@ -111,3 +136,6 @@ impl Backend for Iptables {
         format!("{} {family}", variant.variant)
     }
 }
+
+/// What node ports on 127.0.0.1 need (B-126).
+const ROUTE_LOCALNET: &str = "/proc/sys/net/ipv4/conf/all/route_localnet";

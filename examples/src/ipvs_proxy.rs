@@ -1,17 +1,17 @@
 //! `ipvs-proxy`: a node's Services in IPVS.
 
 use std::error::Error;
-use std::os::fd::BorrowedFd;
 use std::process::ExitCode;
-use std::time::Instant;
+use std::time::Duration;
 
 use backend_ipvs::setting::wanted;
-use backend_ipvs::{Kernel, Renderer, Settings, StrictArp};
+use backend_ipvs::{Kernel, Key, Line, Renderer, Settings, StrictArp, UnknownScheduler, Value};
 use nix::sys::utsname::uname;
-use svc_core::config::ProxyMode;
+use svc_core::config::{IpvsConfig, ProxyMode};
 use svc_core::{IpFamily, NodeConfig, Reconciler};
 
-use crate::node_proxy::{self, Backend, Families, ProxyArgs};
+use crate::agent::{self, Backend, Families, Notices, ProxyArgs};
+use crate::backend;
 use crate::proxy::Family;
 
 /// Serves the Services of a node through IPVS
@@ -25,11 +25,19 @@ pub struct Args {
     set_sysctls: bool,
 }
 
+/// What becomes of the sysctls of the host.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sysctls {
+    /// They stay as they are.
+    Keep,
+    /// Those that IPVS needs are set.
+    Set,
+}
+
 /// IPVS as a backend of a proxy.
 #[derive(Debug)]
-struct Ipvs {
-    set_sysctls: bool,
-    started: Instant,
+pub struct Ipvs {
+    sysctls: Sysctls,
 }
 
 /// Runs the command.
@@ -37,11 +45,33 @@ struct Ipvs {
 /// # Errors
 /// What went wrong, for one line on standard error.
 pub fn run(args: &Args) -> Result<ExitCode, Box<dyn Error>> {
-    let backend = Ipvs {
-        set_sysctls: args.set_sysctls,
-        started: Instant::now(),
+    let sysctls = match args.set_sysctls {
+        true => Sysctls::Set,
+        false => Sysctls::Keep,
     };
-    node_proxy::run(&args.proxy, backend)
+    agent::run(&args.proxy, Ipvs::new(sysctls))
+}
+
+/// The names and choices that a configuration asks for.
+///
+/// # Errors
+/// When the kernel has no scheduler of that name.
+pub fn settings(config: &IpvsConfig) -> Result<Settings, UnknownScheduler> {
+    let scheduler = match &config.scheduler {
+        Some(name) => name.parse()?,
+        None => backend_ipvs::Scheduler::default(),
+    };
+    Ok(Settings {
+        scheduler,
+        ..Settings::default()
+    })
+}
+
+impl Ipvs {
+    /// The backend.
+    pub fn new(sysctls: Sysctls) -> Self {
+        Self { sysctls }
+    }
 }
 
 impl Backend for Ipvs {
@@ -49,13 +79,11 @@ impl Backend for Ipvs {
     type Kernel = Kernel;
 
     const MODE: ProxyMode = ProxyMode::Ipvs;
+    const PURE: backend::Backend = backend::Backend::Ipvs;
+    const OWN_LINKS: &[&str] = &["svc-ipvs4", "svc-ipvs6"];
 
     fn open(&self, config: &NodeConfig) -> Result<Families<Self>, Box<dyn Error>> {
-        let ipvs = &config.proxy.ipvs;
-        let mut settings = Settings::default();
-        if let Some(scheduler) = &ipvs.scheduler {
-            settings.scheduler = scheduler.parse()?;
-        }
+        let settings = settings(&config.proxy.ipvs)?;
         let mut families = Vec::new();
         for family in IpFamily::ALL {
             families.push(Family {
@@ -63,41 +91,70 @@ impl Backend for Ipvs {
                 kernel: Kernel::open(&settings, family)?,
             });
         }
-        if self.set_sysctls {
-            let arp = match ipvs.strict_arp {
-                true => StrictArp::On,
-                false => StrictArp::Off,
-            };
-            let system = uname()?;
-            let wanted = wanted(arp, &system.release().to_string_lossy());
-            if let Some(first) = families.first_mut() {
-                first.kernel.set(&wanted)?;
-            }
-        }
         Ok(families)
+    }
+
+    fn print(&self, family: IpFamily, key: &Key, value: &Value) -> String {
+        Line(family, key, value).to_string()
     }
 
     fn clean_up(&self, family: &mut Family<Renderer, Kernel>) -> Result<(), Box<dyn Error>> {
         Ok(family.kernel.cleanup()?)
     }
 
-    fn follow(&mut self, _: &mut Families<Self>) -> Result<(), Box<dyn Error>> {
-        Ok(())
-    }
-
-    /// IPVS tells nobody; it is read again after each period.
-    fn news(&self) -> Option<BorrowedFd<'_>> {
-        None
-    }
-
-    fn others_changed(&mut self, families: &mut Families<Self>) -> Result<bool, Box<dyn Error>> {
-        for family in families {
-            family.kernel.advance(self.started.elapsed())?;
+    fn prepare(
+        &mut self,
+        families: &mut Families<Self>,
+        config: &NodeConfig,
+    ) -> Result<(), Box<dyn Error>> {
+        // Settings and timeouts belong to the network namespace: one family is enough.
+        let Some(first) = families.first_mut() else {
+            return Ok(());
+        };
+        let ipvs = &config.proxy.ipvs;
+        if self.sysctls == Sysctls::Set {
+            let arp = match ipvs.strict_arp {
+                true => StrictArp::On,
+                false => StrictArp::Off,
+            };
+            let system = uname()?;
+            let wanted = wanted(arp, &system.release().to_string_lossy());
+            first.kernel.set(&wanted)?;
         }
-        Ok(false)
+        let timeouts = [ipvs.tcp_timeout, ipvs.tcp_fin_timeout, ipvs.udp_timeout];
+        let [tcp, tcp_fin, udp] = timeouts.map(seconds);
+        // B-292: zero leaves the kernel's value alone.
+        match [tcp, tcp_fin, udp] {
+            [0, 0, 0] => Ok(()),
+            _ => Ok(first.kernel.system().set_timeouts(tcp, tcp_fin, udp)?),
+        }
+    }
+
+    /// IPVS tells nobody; it is read again after each period (B-241).
+    fn follow(
+        &mut self,
+        _: &mut Families<Self>,
+        config: &NodeConfig,
+    ) -> Result<Notices, Box<dyn Error>> {
+        Ok(Notices::Compared(config.proxy.sync_period))
+    }
+
+    fn tick(
+        &mut self,
+        kernel: &mut Kernel,
+        now: Duration,
+    ) -> Result<Option<Duration>, Box<dyn Error>> {
+        kernel.advance(now)?;
+        Ok(kernel.timeout())
     }
 
     fn title(&self, family: &Family<Renderer, Kernel>) -> String {
         format!("IPVS {}", family.reconciler.family())
     }
+}
+
+/// Whole seconds; less than one is one, as zero means something else.
+fn seconds(time: Duration) -> u32 {
+    let whole = time.as_secs() + u64::from(time.subsec_nanos() > 0);
+    u32::try_from(whole).unwrap_or(u32::MAX)
 }

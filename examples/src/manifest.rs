@@ -19,8 +19,13 @@ use svc_core::object::{
 };
 use svc_core::{Diagnostic, Name, NamespacedName, wire};
 
+use crate::cli::one_line;
+use crate::cluster_watch::{self, Access, Resource};
 use collect::Collector;
 pub use document::read_value;
+
+/// Stands for the file in problems with a cluster as a whole.
+const CLUSTER: &str = "cluster";
 
 /// Where manifests come from: one `--manifests` argument.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -29,6 +34,8 @@ pub enum Source {
     Path(PathBuf),
     /// Standard input, written `-`.
     Stdin,
+    /// The API server of a cluster, listed once: `--kubeconfig`.
+    Cluster(Access),
 }
 
 /// All objects of some manifests, each kind sorted by namespace and name.
@@ -57,6 +64,18 @@ pub struct Manifests {
     pub diagnostics: Vec<(Arc<str>, Diagnostic)>,
 }
 
+impl Manifests {
+    /// What keeps the Services of a cluster, or their EndpointSlices, from being known: nothing may
+    /// be written to a kernel then (B-237), as half of a cluster is worse than an old one.
+    pub fn unknown_services(&self) -> Option<&Problem> {
+        let needed = [Resource::Services.path(), Resource::EndpointSlices.path()];
+        let stops = |problem: &&Problem| {
+            *problem.file == *CLUSTER || needed.iter().any(|path| *problem.file == **path)
+        };
+        self.problems.iter().find(stops)
+    }
+}
+
 /// Something that could not be read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Problem {
@@ -80,6 +99,40 @@ pub struct Skipped {
     pub name: String,
 }
 
+/// Manifests that come from elsewhere than files, such as the lists of an API server.
+#[derive(Default)]
+pub struct Reading {
+    collector: Collector,
+}
+
+impl Reading {
+    /// Takes over the objects of a document; `origin` is named in problems and diagnostics.
+    pub fn document(&mut self, origin: &str, document: wire::Document) {
+        self.collector.document(&origin.into(), None, document);
+    }
+
+    /// Notes that something could not be read.
+    pub fn problem(&mut self, origin: &str, message: String) {
+        self.collector.problem(Problem {
+            file: origin.into(),
+            line: None,
+            column: None,
+            message,
+        });
+    }
+
+    /// All objects.
+    pub fn finish(self) -> Manifests {
+        self.collector.finish()
+    }
+}
+
+/// Reads manifests from several sources, standard input from the process, for a program that runs
+/// for long: without the objects as they stood, which take more room than everything else.
+pub fn read_compact(sources: &[Source]) -> Manifests {
+    read_into(Collector::compact(), sources, &mut std::io::stdin())
+}
+
 /// Reads manifests from several sources, standard input from the process.
 pub fn read(sources: &[Source]) -> Manifests {
     read_with_stdin(sources, &mut std::io::stdin())
@@ -89,17 +142,45 @@ pub fn read(sources: &[Source]) -> Manifests {
 ///
 /// When two objects of one kind have the same namespace and name, the one read later wins.
 pub fn read_with_stdin(sources: &[Source], stdin: &mut dyn Read) -> Manifests {
-    let mut collector = Collector::default();
+    read_into(Collector::default(), sources, stdin)
+}
+
+fn read_into(mut collector: Collector, sources: &[Source], stdin: &mut dyn Read) -> Manifests {
     for source in sources {
         match source {
             Source::Path(path) => file::read_path(&mut collector, path),
             Source::Stdin => file::read_stream(&mut collector, "-", stdin),
+            Source::Cluster(access) => read_cluster(&mut collector, access),
         }
     }
     collector.finish()
 }
 
+fn read_cluster(collector: &mut Collector, access: &Access) {
+    let mut reading = Reading {
+        collector: std::mem::take(collector),
+    };
+    if let Err(error) = cluster_watch::list(access, &mut reading) {
+        reading.problem(CLUSTER, one_line(&error));
+    }
+    *collector = reading.collector;
+}
+
 impl Source {
+    /// The sources that `--manifests` and `--kubeconfig` name.
+    pub fn of_arguments(manifests: &[PathBuf], kubeconfig: Option<&PathBuf>) -> Vec<Self> {
+        let cluster = kubeconfig.map(|path| {
+            let kubeconfig = Some(path.clone());
+            Self::Cluster(Access { kubeconfig })
+        });
+        manifests
+            .iter()
+            .cloned()
+            .map(Self::from)
+            .chain(cluster)
+            .collect()
+    }
+
     /// Reads a `--manifests` argument.
     pub fn from_argument(argument: impl Into<PathBuf>) -> Self {
         let path = argument.into();

@@ -1,17 +1,21 @@
 //! `nftables-proxy`: a node's Services in nf_tables.
 
 use std::error::Error;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::AsFd;
 use std::process::ExitCode;
+use std::time::Duration;
 
-use backend_nftables::error::EventError;
-use backend_nftables::netlink::Events;
-use backend_nftables::{Kernel, Key, Line, Renderer, Value};
+use backend_nftables::netlink::TableId;
+use backend_nftables::{Audit, Kernel, Key, Line, Others, Renderer, Value};
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use svc_core::config::ProxyMode;
-use svc_core::{IpFamily, NodeConfig, Reconciler};
+use svc_core::{IpFamily, NodeConfig, Planner, Reconciler};
+use tracing::warn;
 
+use crate::agent::{self, AuditStep, Audited, Backend, Notices, ProxyArgs};
+use crate::backend;
 pub use crate::backend::NFTABLES_TABLE as TABLE;
-use crate::node_proxy::{self, Backend, ProxyArgs};
 use crate::proxy::Family;
 
 /// Serves the Services of a node through nf_tables
@@ -29,8 +33,13 @@ pub struct Args {
 #[derive(Debug)]
 pub struct Nftables {
     table: String,
-    events: Option<Events>,
+    audits: Vec<(IpFamily, Audit)>,
 }
+
+/// Services of a step of an audit: a millisecond's work, which a change may have to wait for.
+const AUDIT_STEP: usize = 16;
+/// Time that a round of audits takes: 0.6 % of a processor at a million endpoints.
+const AUDIT_ROUND: Duration = Duration::from_secs(1200);
 
 /// The two families of a proxy over nf_tables.
 pub type Families = Vec<Family<Renderer, Kernel>>;
@@ -54,7 +63,7 @@ pub fn open(table: &str) -> std::io::Result<Families> {
 /// # Errors
 /// What went wrong, for one line on standard error.
 pub fn run(args: &Args) -> Result<ExitCode, Box<dyn Error>> {
-    node_proxy::run(&args.proxy, Nftables::new(&args.table))
+    agent::run(&args.proxy, Nftables::new(&args.table))
 }
 
 impl Nftables {
@@ -62,7 +71,7 @@ impl Nftables {
     pub fn new(table: &str) -> Self {
         Self {
             table: table.to_owned(),
-            events: None,
+            audits: IpFamily::ALL.map(|of| (of, Audit::new(of))).into(),
         }
     }
 }
@@ -72,13 +81,14 @@ impl Backend for Nftables {
     type Kernel = Kernel;
 
     const MODE: ProxyMode = ProxyMode::Nftables;
+    const PURE: backend::Backend = backend::Backend::Nftables;
 
     fn open(&self, _: &NodeConfig) -> Result<Families, Box<dyn Error>> {
         let families = open(&self.table);
         Ok(families.map_err(|error| format!("nf_tables: {error}"))?)
     }
 
-    fn print(&self, key: &Key, value: &Value) -> String {
+    fn print(&self, _: IpFamily, key: &Key, value: &Value) -> String {
         Line(key, value).to_string()
     }
 
@@ -86,43 +96,70 @@ impl Backend for Nftables {
         Ok(family.kernel.cleanup()?)
     }
 
-    fn follow(&mut self, families: &mut Families) -> Result<(), Box<dyn Error>> {
-        // One socket hears of both families.
-        let first = families.first_mut().ok_or("no address family")?;
-        self.events = Some(first.kernel.socket().events()?);
-        Ok(())
-    }
-
-    fn news(&self) -> Option<BorrowedFd<'_>> {
-        self.events.as_ref().map(|events| events.as_fd())
-    }
-
-    fn others_changed(&mut self, families: &mut Families) -> Result<bool, Box<dyn Error>> {
-        let Some(events) = &mut self.events else {
-            return Ok(false);
+    fn follow(
+        &mut self,
+        families: &mut Families,
+        _: &NodeConfig,
+    ) -> Result<Notices, Box<dyn Error>> {
+        let tables = families.iter().map(|family| {
+            let table = family.kernel.table().clone();
+            (family.reconciler.family(), table)
+        });
+        let mut sentinel = Sentinel {
+            tables: tables.collect(),
+            others: Others::new(families.iter_mut().map(|family| &mut family.kernel))?,
         };
-        let own: Vec<u32> = families
-            .iter_mut()
-            .map(|f| f.kernel.socket().port())
-            .collect();
-        let tables: Vec<_> = families.iter().map(|f| f.kernel.table().clone()).collect();
-        let mut changed = false;
-        loop {
-            match events.next_event() {
-                Ok(None) => return Ok(changed),
-                Ok(Some(event)) => {
-                    let ours = tables.iter().any(|table| event.concerns(table));
-                    // Port 0 is the kernel itself, which ends the pins of clients.
-                    changed |= ours && event.port != 0 && !own.contains(&event.port);
-                }
-                Err(EventError::Lost) => changed = true,
-                Err(error) => return Err(error.into()),
-            }
-        }
+        Ok(Notices::Audited(Box::new(move || sentinel.wait())))
+    }
+
+    fn audit(
+        &mut self,
+        planner: &Planner,
+        family: &mut Family<Renderer, Kernel>,
+    ) -> Result<Option<AuditStep<Self>>, Box<dyn Error>> {
+        let Family { reconciler, kernel } = family;
+        let of = reconciler.family();
+        let Some((_, audit)) = self.audits.iter_mut().find(|(family, _)| *family == of) else {
+            return Ok(None);
+        };
+        let differed = audit.step(planner, reconciler, kernel, AUDIT_STEP)?;
+        let steps = planner.indices().div_ceil(AUDIT_STEP).max(1);
+        let steps = u32::try_from(steps).unwrap_or(u32::MAX);
+        let wait = AUDIT_ROUND / steps;
+        Ok(Some(Audited { differed, wait }))
     }
 
     fn title(&self, family: &Family<Renderer, Kernel>) -> String {
         let table = family.kernel.table();
         format!("table {} {}", table.family.name(), table.name)
+    }
+}
+
+/// What others do to our tables.
+struct Sentinel {
+    others: Others,
+    tables: Vec<(IpFamily, TableId)>,
+}
+
+impl Sentinel {
+    /// Waits for a change by somebody else, and says by whom; no family if both are concerned.
+    fn wait(&mut self) -> Result<Option<IpFamily>, Box<dyn Error>> {
+        loop {
+            if let Some(change) = self.others.next_change()? {
+                warn!("{change}");
+                let mut tables = self.tables.iter();
+                return Ok(match &*change.tables {
+                    [one] => tables
+                        .find(|(_, table)| table == one)
+                        .map(|(family, _)| *family),
+                    _ => None,
+                });
+            }
+            let mut ready = [PollFd::new(self.others.as_fd(), PollFlags::POLLIN)];
+            match poll(&mut ready, PollTimeout::NONE) {
+                Ok(_) | Err(Errno::EINTR) => {}
+                Err(errno) => return Err(errno.into()),
+            }
+        }
     }
 }

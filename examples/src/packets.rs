@@ -16,4 +16,4 @@ pub use backend::{Backend, BackendError, Reconciled, nftables};
 pub use iptables::iptables;
 pub use observe::{Observed, attempts};
 pub use run::{CaseResult, Open, Tally, run_cases};
-pub use world::{World, WorldError};
+pub use world::{Choice, World, WorldError};

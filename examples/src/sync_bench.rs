@@ -4,6 +4,7 @@ use std::error::Error;
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::{Duration, Instant};
 
+use backend_ipvs::{Presence, System};
 use nix::sched::{CloneFlags, unshare};
 use nix::sys::resource::{UsageWho, getrusage};
 use serde_json::{Value, json};
@@ -19,6 +20,7 @@ use svc_core::{
 
 use crate::cli::Output;
 use crate::iptables_proxy::VariantArg;
+use crate::neighbours::Neighbours;
 use crate::proxy::{Family, update};
 
 /// Measures syncs of made-up Services in a network namespace of its own
@@ -43,6 +45,10 @@ pub struct Args {
     /// Variant of iptables
     #[arg(long, value_enum, default_value = "legacy")]
     variant: VariantArg,
+    /// Also measure how long others wait for the kernel during the first load: small nf_tables
+    /// transactions in this network namespace, and in another
+    #[arg(long)]
+    neighbours: bool,
     /// Output format
     #[arg(short, long, value_enum, default_value_t)]
     output: Output,
@@ -56,6 +62,8 @@ pub enum Backend {
     Nftables,
     /// iptables-restore
     Iptables,
+    /// Virtual servers over generic netlink, and the companion table
+    Ipvs,
 }
 
 impl Backend {
@@ -63,6 +71,7 @@ impl Backend {
         match self {
             Self::Nftables => ProxyMode::Nftables,
             Self::Iptables => ProxyMode::Iptables,
+            Self::Ipvs => ProxyMode::Ipvs,
         }
     }
 }
@@ -88,6 +97,10 @@ pub fn run(args: &Args) -> Result<(), Box<dyn Error>> {
     let result = match args.backend {
         Backend::Nftables => measure(args, args.backend.mode(), nftables)?,
         Backend::Iptables => measure(args, args.backend.mode(), || iptables(args.variant))?,
+        Backend::Ipvs => {
+            first_address()?;
+            measure(args, args.backend.mode(), ipvs)?
+        }
     };
     match args.output {
         Output::Json => println!("{result}"),
@@ -131,6 +144,29 @@ pub(crate) fn iptables(
     Ok(Family { reconciler, kernel })
 }
 
+/// Gives the namespace its first address, before which IPVS takes no destination. The first sync
+/// removes it.
+fn first_address() -> Result<(), Box<dyn Error>> {
+    let settings = backend_ipvs::Settings::default();
+    let mut kernel = backend_ipvs::Kernel::open(&settings, IpFamily::V4)?;
+    kernel.system().make_link()?;
+    let first = [(IpAddr::from([198, 18, 0, 10]), Presence::Present)];
+    kernel.system().change_addresses(&first)?;
+    Ok(())
+}
+
+pub(crate) fn ipvs() -> Result<Family<backend_ipvs::Renderer, backend_ipvs::Kernel>, Box<dyn Error>>
+{
+    let settings = backend_ipvs::Settings::default();
+    Ok(Family {
+        kernel: backend_ipvs::Kernel::open(&settings, IpFamily::V4)?,
+        reconciler: Reconciler::new(
+            backend_ipvs::Renderer::new(settings, IpFamily::V4),
+            IpFamily::V4,
+        ),
+    })
+}
+
 fn measure<R: Render, K: Kernel<R>>(
     args: &Args,
     mode: ProxyMode,
@@ -146,9 +182,9 @@ where
     };
     load(&mut planner, size);
     // The first plans of a process touch cold memory, as they do in a proxy that starts.
-    let start = Instant::now();
+    let (start, cpu) = (Instant::now(), cpu_time()?);
     let deltas = planner.delta();
-    let plan_full = start.elapsed();
+    let (plan_full, plan_cpu) = (start.elapsed(), cpu_time()? - cpu);
     let mut families = vec![open()?];
     let change = |family: &mut Family<R, K>| {
         deltas
@@ -157,11 +193,13 @@ where
     };
     families.iter_mut().for_each(change);
 
+    let neighbours = args.neighbours.then(Neighbours::new);
     let (start, cpu) = (Instant::now(), cpu_time()?);
     families
         .iter_mut()
         .try_for_each(|family| family.settle().map(drop))?;
-    let (full_sync, full_sync_cpu) = (start.elapsed() + plan_full, cpu_time()? - cpu);
+    let (full_sync, full_sync_cpu) = (start.elapsed() + plan_full, cpu_time()? - cpu + plan_cpu);
+    let waits = neighbours.map(Neighbours::waits);
     // What the work itself needs; measuring needs more.
     let peak = getrusage(UsageWho::RUSAGE_SELF)?.max_rss();
 
@@ -176,7 +214,9 @@ where
         Change::Service | Change::All => service_changes(args, &mut planner, &mut families)?,
         Change::Endpoint => (Vec::new(), Vec::new()),
     };
+    let cpu = cpu_time()?;
     let (objects, readback, restart, rewritten) = read_back(&planner, &mut families, open()?)?;
+    let read_back_cpu = cpu_time()? - cpu;
     Ok(json!({
         "backend": mode,
         "services": args.services,
@@ -192,6 +232,8 @@ where
         "readback_ms": millis(readback),
         "restart_ms": millis(restart),
         "restart_writes": rewritten,
+        "readback_and_restart_cpu_ms": millis(read_back_cpu),
+        "neighbours_wait_us": waits,
         "peak_rss_kib": peak,
         "kernel_objects": objects,
     }))

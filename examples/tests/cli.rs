@@ -121,6 +121,43 @@ fn folders_and_files_that_cannot_be_read_are_named() {
     }
 }
 
+/// The virtual servers of a plan, with the scheduler of the configuration; one that the kernel does
+/// not know is named.
+#[test]
+fn plans_in_the_words_of_ipvsadm() {
+    let folder = folder("ipvsadm", &[("a.yaml", GOOD)]);
+    let plan = |scheduler: &str| {
+        let config = folder.with_extension(scheduler);
+        let text = format!(
+            "apiVersion: kubeproxy.config.k8s.io/v1alpha1\nkind: KubeProxyConfiguration\n\
+             ipvs: {{scheduler: {scheduler}}}\n"
+        );
+        fs::write(&config, text).unwrap();
+        let mut command = svcctl();
+        command.args(["plan", "-o", "ipvsadm", "--manifests"]);
+        command
+            .arg(&folder)
+            .arg("--config")
+            .arg(config)
+            .output()
+            .unwrap()
+    };
+    let output = plan("mh");
+    assert_eq!(
+        String::from_utf8_lossy(&output.stdout),
+        "-A -t 10.96.0.10:80 -s mh -b mh-port\n\
+         -a -t 10.96.0.10:80 -r 10.64.1.1:8080 -m -w 1\n"
+    );
+    assert!(output.status.success());
+    let output = plan("best");
+    let lines = stderr(&output);
+    assert!(
+        lines.contains("no scheduler \"best\": must be one of rr,"),
+        "{lines}"
+    );
+    assert_eq!((output.status.code(), output.stdout), (Some(1), Vec::new()));
+}
+
 #[test]
 fn wrong_usage_ends_with_64() {
     for arguments in [
@@ -157,6 +194,20 @@ fn wrong_usage_ends_with_64() {
             stderr(&output)
         );
     }
+}
+
+#[cfg(not(feature = "cluster"))]
+#[test]
+fn a_cluster_cannot_be_read_by_a_program_that_was_built_without() {
+    let arguments = ["plan", "--kubeconfig", "config", "--node", "n1"];
+    let output = svcctl().args(arguments).output().unwrap();
+    let lines = stderr(&output);
+    assert!(
+        lines.contains("built without the feature `cluster`"),
+        "{lines}"
+    );
+    assert_eq!(output.status.code(), Some(64), "{lines}");
+    assert!(output.stdout.is_empty());
 }
 
 #[test]

@@ -10,10 +10,11 @@ use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
 use core::net::IpAddr;
 
-use crate::config::ProxyConfig;
+use ipnet::IpNet;
+
 use crate::name::NamespacedName;
 use crate::net::{IpFamily, Protocol};
-use crate::node_plan::NodePlan;
+use crate::node_plan::{NodeConfig, NodePlan};
 use crate::object::{IpMode, Service, ServicePort};
 use crate::plan::FrontendKind;
 use crate::state::ServiceId;
@@ -52,6 +53,8 @@ pub(crate) struct Wishes {
     pub(crate) own: Vec<Wish>,
     /// What an earlier port of the same Service has already.
     pub(crate) repeated: Vec<Repeated>,
+    /// Addresses that no Service may have, by the configuration.
+    pub(crate) forbidden: BTreeSet<(FrontendKind, IpAddr)>,
 }
 
 /// A port that asks for what an earlier port of its Service has.
@@ -73,19 +76,34 @@ pub(crate) struct Owned {
     pub(crate) shadowed: Box<[IpAddr]>,
 }
 
-/// Whether external IPs are served (B-019).
+/// Which addresses from outside of the cluster Services may have.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct ExternalIps {
+    /// Whether external IPs are served (B-019).
+    served: Served,
+    /// Where they and load-balancer addresses have to be; anywhere when unset.
+    allowed: Option<Vec<IpNet>>,
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum ExternalIps {
-    Served,
-    Ignored,
+enum Served {
+    Yes,
+    No,
 }
 
 impl ExternalIps {
-    pub(crate) fn of(config: &ProxyConfig) -> Self {
-        match config.feature_gates.get("AllowServiceExternalIPs") {
-            Some(false) => Self::Ignored,
-            Some(true) | None => Self::Served,
-        }
+    pub(crate) fn of(config: &NodeConfig) -> Self {
+        let served = match config.proxy.feature_gates.get("AllowServiceExternalIPs") {
+            Some(false) => Served::No,
+            Some(true) | None => Served::Yes,
+        };
+        let allowed = config.external_addresses.clone();
+        Self { served, allowed }
+    }
+
+    fn allows(&self, ip: IpAddr) -> bool {
+        let allowed = self.allowed.as_ref();
+        allowed.is_none_or(|nets| nets.iter().any(|net| net.contains(&ip)))
     }
 }
 
@@ -225,7 +243,7 @@ impl Claims {
 
 /// What a Service wants, each key once: the first port that asks for it, and of the kinds of one
 /// address ClusterIP before load balancer before external IP (B-021).
-pub(crate) fn wishes(service: &Service, external: ExternalIps) -> Wishes {
+pub(crate) fn wishes(service: &Service, external: &ExternalIps) -> Wishes {
     let mut wishes = Wishes::default();
     if !service.proxied() {
         return wishes;
@@ -240,7 +258,7 @@ pub(crate) fn wishes(service: &Service, external: ExternalIps) -> Wishes {
         if port.port == 0 {
             // Conversion leaves it out; whoever builds a Service by hand may not.
         } else if first == index {
-            port_wishes(service, external, index, port, &mut wishes.own);
+            port_wishes(service, external, index, port, &mut wishes);
         } else {
             wishes.repeated.push(Repeated {
                 port: index,
@@ -272,13 +290,14 @@ pub(crate) fn wishes(service: &Service, external: ExternalIps) -> Wishes {
 
 fn port_wishes(
     service: &Service,
-    external: ExternalIps,
+    external: &ExternalIps,
     index: usize,
     port: &ServicePort,
-    wishes: &mut Vec<Wish>,
+    wishes: &mut Wishes,
 ) {
+    let Wishes { own, forbidden, .. } = wishes;
     let mut wish = |key, kind| {
-        wishes.push(Wish {
+        own.push(Wish {
             port: index,
             key,
             kind,
@@ -290,16 +309,20 @@ fn port_wishes(
         };
         let at = |ip| ClaimKey::Ip(ip, port.protocol, port.port);
         wish(at(cluster_ip), FrontendKind::ClusterIp);
+        let mut outside = |ip, kind| match external.allows(ip) {
+            true => wish(at(ip), kind),
+            false => drop(forbidden.insert((kind, ip))),
+        };
         for ip in load_balancer_ips(service, family) {
-            wish(at(ip), FrontendKind::LoadBalancerIp);
+            outside(ip, FrontendKind::LoadBalancerIp);
         }
-        match external {
-            ExternalIps::Served => {
+        match external.served {
+            Served::Yes => {
                 for ip in external_ips(service, family) {
-                    wish(at(ip), FrontendKind::ExternalIp);
+                    outside(ip, FrontendKind::ExternalIp);
                 }
             }
-            ExternalIps::Ignored => {}
+            Served::No => {}
         }
         if let Some(node_port) = port.node_port.filter(|port| *port > 0) {
             let key = ClaimKey::NodePort(family, port.protocol, node_port);

@@ -90,7 +90,10 @@ impl<R: Render> Reconciler<R> {
             edits: 0,
             drift: None,
         };
-        for _ in 0..rounds {
+        let mut left = rounds;
+        while left > 0 {
+            // Parts of one load are one round.
+            left -= u32::from(!self.is_filling());
             match self.poll() {
                 Action::Idle => return Ok(settled),
                 Action::Read => {

@@ -43,7 +43,8 @@
 //!
 //! Where to go on: a [`Planner`] keeps plans up to date event by event, a [`Reconciler`] makes a
 //! kernel match them, [`explain()`] says why, [`config`] is what a node is told about itself.
-//! With the feature `serde`, `wire` reads manifests and watches; with the feature `testing`,
+//! With the feature `serde`, `wire` reads manifests and watches; with the feature `kube`, `kube`
+//! turns the watches of that crate into events; with the feature `testing`,
 //! `testing` has generators and laws. Rules are cited by number, such as B-066; the list is
 //! `docs/behaviours.md` in the repository.
 #![no_std]
@@ -61,6 +62,8 @@ pub mod endpoints;
 mod explain;
 pub mod health;
 mod kernel;
+#[cfg(feature = "kube")]
+pub mod kube;
 mod lint;
 pub mod load_balancer;
 mod name;

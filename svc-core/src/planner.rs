@@ -114,7 +114,7 @@ impl Planner {
         let state = ClusterState::new();
         let node = PerFamily::build(|family| Arc::new(resolve(&config, &state, family)));
         Self {
-            external_ips: ExternalIps::of(&config.proxy),
+            external_ips: ExternalIps::of(&config),
             config,
             state,
             node,
@@ -150,8 +150,9 @@ impl Planner {
 
     /// Replaces the configuration, such as when the addresses of the host change.
     pub fn configure(&mut self, config: NodeConfig) {
-        let external_ips = ExternalIps::of(&config.proxy);
-        if mem::replace(&mut self.external_ips, external_ips) != external_ips {
+        let external_ips = ExternalIps::of(&config);
+        if external_ips != self.external_ips {
+            self.external_ips = external_ips;
             self.forget_claims();
         }
         self.config = config;
@@ -223,6 +224,26 @@ impl Planner {
         planned.map_or(&[], |planned| planned.ports.at(family))
     }
 
+    /// The number of indices of [`Planner::walk`]: Services that are known, or were.
+    pub fn indices(&self) -> usize {
+        self.planned.len()
+    }
+
+    /// The planned ports of so many Services from an index on, and the index that follows; 0 after the
+    /// last. For checks that take a few Services at a time: an index costs no search.
+    pub fn walk(
+        &self,
+        family: IpFamily,
+        from: usize,
+        services: usize,
+    ) -> (impl Iterator<Item = &ServicePortName>, usize) {
+        let to = from.saturating_add(services);
+        let next = if to < self.planned.len() { to } else { 0 };
+        let taken = self.planned.iter().skip(from).take(services);
+        let ports = taken.flat_map(move |planned| planned.ports.at(family));
+        (ports.map(|(name, _)| name), next)
+    }
+
     fn mark(&mut self, id: ServiceId) {
         let index = id.0 as usize;
         if index >= self.planned.len() {
@@ -288,7 +309,7 @@ impl Planner {
             return;
         }
         planned.stale = true;
-        let fresh = wishes_of(service.as_ref(), self.external_ips);
+        let fresh = wishes_of(service.as_ref(), &self.external_ips);
         let former = mem::replace(&mut planned.service, service.clone());
         let held = mem::replace(&mut planned.wishes, fresh.clone());
         let (former, service) = (former.as_deref(), service.as_deref());
@@ -375,7 +396,7 @@ impl Planner {
     }
 }
 
-fn wishes_of(service: Option<&Arc<Service>>, external_ips: ExternalIps) -> Wishes {
+fn wishes_of(service: Option<&Arc<Service>>, external_ips: &ExternalIps) -> Wishes {
     let wishes = service.map(|service| wishes(service, external_ips));
     wishes.unwrap_or_default()
 }
@@ -398,14 +419,14 @@ impl Plan {
     /// The plan of a node, from scratch: the specification of [`Planner`].
     pub fn compute(state: &ClusterState, config: &NodeConfig, family: IpFamily) -> Self {
         let node = Arc::new(resolve(config, state, family));
-        let external_ips = ExternalIps::of(&config.proxy);
+        let external_ips = ExternalIps::of(config);
         let mut claims = Claims::default();
         let mut wanted = Vec::new();
         for id in state.ids() {
             let Some(service) = state.service_at(id) else {
                 continue;
             };
-            let wishes = wishes(service, external_ips);
+            let wishes = wishes(service, &external_ips);
             for wish in &wishes.own {
                 claims.insert(wish.key, Claimant::new(service, id, wish.kind));
             }

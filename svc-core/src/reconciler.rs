@@ -8,8 +8,13 @@
 //!            └───────── Action::Idle
 //! ```
 //!
+//! A kernel that holds nothing in use may be filled by several commits, see [`Render::ports_at_once`].
+//!
 //! Changes are folded into what is wanted and never drained into a transaction, so nothing is
 //! lost when a commit fails: the kernel's content then counts as unknown and is read again.
+
+mod audit;
+mod filling;
 
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::string::String;
@@ -25,7 +30,8 @@ use crate::name::ServicePortName;
 use crate::net::IpFamily;
 use crate::node_plan::NodePlan;
 use crate::plan::{Plan, ServicePortPlan};
-use crate::ruleset::{Base, Edit, EditGroup, Render, Ruleset, Transaction, subtract};
+use crate::ruleset::{Base, Edit, EditGroup, Fragment, Render, Ruleset, Transaction, subtract};
+use filling::Filling;
 
 /// Makes the rulesets of one family match the plan.
 ///
@@ -102,6 +108,8 @@ pub struct Reconciler<R: Render> {
     /// Shared objects of the kernel, with the number of service ports that need each.
     shared: HashMap<R::Key, (R::Value, u32)>,
     kernel: Kernel<R>,
+    /// What comes after the transaction under way, while nothing is in use yet.
+    filling: Option<Filling<R>>,
     quarantine: BTreeMap<ServicePortName, String>,
     verify: bool,
 }
@@ -171,6 +179,7 @@ impl<R: Render> Reconciler<R> {
             pending: BTreeMap::new(),
             shared: HashMap::new(),
             kernel: Kernel::Unknown,
+            filling: None,
             quarantine: BTreeMap::new(),
             verify: false,
         }
@@ -262,12 +271,14 @@ impl<R: Render> Reconciler<R> {
     /// Takes in what the kernel holds, and says how it differs from what it should hold.
     ///
     /// What was wanted but never committed counts as a difference too: only a kernel that was
-    /// [settled](Self::is_settled) before differs by somebody else's doing.
+    /// [settled](Self::is_settled) before differs by somebody else's doing. Of a kernel that held
+    /// nothing only the objects of the first transaction are listed.
     pub fn on_read(&mut self, held: Ruleset<R::Key, R::Value>) -> Drift<R::Key> {
         let Some(node) = self.node.clone() else {
             return Drift::default();
         };
         self.verify = false;
+        self.filling = None;
         self.render.learn(&held);
         for name in mem::take(&mut self.pending).into_keys() {
             if !self.desired.contains_key(&name) {
@@ -286,12 +297,18 @@ impl<R: Render> Reconciler<R> {
     /// The transaction of the latest [`Action::Commit`] was applied.
     pub fn on_committed(&mut self) {
         if let Kernel::Committing(_) = self.kernel {
-            self.kernel = Kernel::Known;
+            self.kernel = match self.fill() {
+                Some(transaction) => Kernel::Committing(Arc::new(transaction)),
+                None => Kernel::Known,
+            };
         }
     }
 
     /// The transaction of the latest [`Action::Commit`] was not applied.
     pub fn on_failed(&mut self, failure: Failure) {
+        if failure != Failure::Busy {
+            self.filling = None;
+        }
         match failure {
             Failure::Busy => {}
             Failure::Unknown => self.kernel = Kernel::Unknown,
@@ -412,7 +429,8 @@ impl<R: Render> Reconciler<R> {
         true
     }
 
-    /// The edits that turn what was read into what is wanted, whatever it was.
+    /// The edits that turn what was read into what is wanted, whatever it was; the first of them
+    /// if nothing that was read is in use.
     fn replace(
         &mut self,
         node: &Arc<NodePlan>,
@@ -426,26 +444,45 @@ impl<R: Render> Reconciler<R> {
         let mut held: HashMap<R::Key, R::Value> = held.into_iter().collect();
         self.shared.clear();
         self.shown_node = Some(node.clone());
-        let mut groups = Vec::new();
-        let skeleton = self.render.skeleton(node);
-        let mut edits = Vec::new();
-        for (key, value) in skeleton {
-            if !R::is_shared(&key) || self.is_first_user(&key, &value) {
-                edits.extend(difference(&mut held, key, value));
-            }
+        let skeleton = self.render.skeleton(node).into_iter().collect();
+        let mut skeleton = self.differences(&mut held, skeleton);
+        let ports = self.wanted_ports();
+        if base == Base::Empty && ports.len() > self.render.ports_at_once() {
+            let last = skeleton.extract_if(.., |edit| R::puts_to_use(&edit.key));
+            self.filling = Some(Filling::new(last.collect(), ports));
+            let mut groups = Vec::new();
+            push_group(&mut groups, None, skeleton);
+            return Transaction { groups, base };
         }
-        push_group(&mut groups, None, edits);
-        for (name, plan) in self.wanted_ports() {
-            let mut fragment = self.render.service_port(node, &name, &plan);
-            fragment.sort_unstable_by(|a, b| a.0.cmp(&b.0));
-            let mut edits = Vec::with_capacity(fragment.len());
-            for (key, value) in fragment {
-                if !R::is_shared(&key) || self.is_first_user(&key, &value) {
-                    edits.extend(difference(&mut held, key, value));
-                }
-            }
+        let mut groups = Vec::new();
+        push_group(&mut groups, None, skeleton);
+        for (name, plan) in ports {
+            let fragment = self.render.service_port(node, &name, &plan);
+            let edits = self.differences(&mut held, fragment);
             push_group(&mut groups, Some(name), edits);
         }
+        push_group(&mut groups, None, self.leftovers(held));
+        Transaction { groups, base }
+    }
+
+    /// How wanted objects differ from those held, which are taken out.
+    fn differences(
+        &mut self,
+        held: &mut HashMap<R::Key, R::Value>,
+        mut fragment: Fragment<R::Key, R::Value>,
+    ) -> Vec<Edit<R::Key, R::Value>> {
+        fragment.sort_unstable_by(|a, b| a.0.cmp(&b.0));
+        let mut edits = Vec::new();
+        for (key, value) in fragment {
+            if !R::is_shared(&key) || self.is_first_user(&key, &value) {
+                edits.extend(difference(held, key, value));
+            }
+        }
+        edits
+    }
+
+    /// Removes what nothing asked for.
+    fn leftovers(&mut self, held: HashMap<R::Key, R::Value>) -> Vec<Edit<R::Key, R::Value>> {
         let mut leftovers = Vec::new();
         for (key, value) in held {
             if R::is_shared(&key) && R::outlives_users(&key) {
@@ -459,15 +496,14 @@ impl<R: Render> Reconciler<R> {
             });
         }
         leftovers.sort_unstable_by(|a, b| a.key.cmp(&b.key));
-        push_group(&mut groups, None, leftovers);
-        Transaction { groups, base }
+        leftovers
     }
 
     fn is_first_user(&mut self, key: &R::Key, value: &R::Value) -> bool {
-        let Some((_, users)) = self.shared.get_mut(key) else {
-            self.shared.insert(key.clone(), (value.clone(), 1));
-            return true;
-        };
+        let (_, users) = self
+            .shared
+            .entry_ref(key)
+            .or_insert_with(|| (value.clone(), 0));
         *users += 1;
         *users == 1
     }
@@ -547,7 +583,11 @@ fn difference<K: Eq + Hash, V: Eq>(
     key: K,
     value: V,
 ) -> Option<Edit<K, V>> {
-    let before = held.remove(&key);
+    // Most first loads find nothing at all.
+    let before = match held.is_empty() {
+        true => None,
+        false => held.remove(&key),
+    };
     (before.as_ref() != Some(&value)).then_some(Edit {
         key,
         before,

@@ -43,6 +43,19 @@ pub trait Render {
         false
     }
 
+    /// Whether an object puts others to use, such as the hook of a chain.
+    fn puts_to_use(_key: &Self::Key) -> bool {
+        false
+    }
+
+    /// How many service ports one transaction holds while the kernel holds nothing yet, and so
+    /// nothing is in use; what [puts to use](Render::puts_to_use) comes last of all.
+    ///
+    /// Small transactions bound memory, and the time for which others wait for the kernel.
+    fn ports_at_once(&self) -> usize {
+        usize::MAX
+    }
+
     /// Reads numbers and the like that an earlier run handed out from what the kernel holds, so
     /// that a restart changes nothing. Called with everything that was read before any fragment
     /// is rendered against it.
@@ -94,7 +107,8 @@ pub struct Transaction<K, V> {
 /// What a [`Transaction`] starts from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Base {
-    /// The kernel held nothing of ours: nothing is in use until the transaction is complete.
+    /// The kernel held nothing of ours, or what earlier transactions of the same kind put there:
+    /// nothing is in use until the last of them is complete.
     Empty,
     /// A ruleset of ours is in use.
     InUse,

@@ -303,8 +303,16 @@ pub(crate) fn diagnose(
     for wish in &wishes.own {
         if let Some(owner) = claims.owner(&wish.key).filter(|owner| owner.id != id) {
             let message = format!("{} is held by Service {}", key_text(&wish.key), owner.name);
-            error(field_of(wish), DiagnosticReason::Claimed, message);
+            error(
+                field_of(wish.kind, wish.port),
+                DiagnosticReason::Claimed,
+                message,
+            );
         }
+    }
+    for (kind, ip) in &wishes.forbidden {
+        let message = format!("{ip} is outside of the addresses that the configuration allows");
+        error(field_of(*kind, 0), DiagnosticReason::Forbidden, message);
     }
     for repeated in &wishes.repeated {
         let (field, what) = repetition(service, repeated);
@@ -333,12 +341,12 @@ fn key_text(key: &ClaimKey) -> String {
     }
 }
 
-fn field_of(wish: &Wish) -> String {
-    match wish.kind {
+fn field_of(kind: FrontendKind, port: usize) -> String {
+    match kind {
         FrontendKind::ClusterIp => "spec.clusterIPs".into(),
         FrontendKind::LoadBalancerIp => "status.loadBalancer.ingress".into(),
         FrontendKind::ExternalIp => "spec.externalIPs".into(),
-        FrontendKind::NodePort => format!("spec.ports[{}].nodePort", wish.port),
+        FrontendKind::NodePort => format!("spec.ports[{port}].nodePort"),
     }
 }
 

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use backend_nftables::rule::{
     BaseChain, Bytes, Chain, ChainName, ChainType, CmpOp, Expr, Hook, Policy, Rule, Table,
-    TableName, Verdict, priority,
+    TableName, TableState, Verdict, priority,
 };
 use svc_core::{
     Edit, IpFamily, IpNet, LocalDetector, Masquerade, NodePlan, PerOrigin, Protocol, Route,
@@ -63,6 +63,7 @@ fn head(table: &TableName, family: IpFamily) -> Value {
         family: Exprs { family }.table_family(),
         name: table.clone(),
         comment: Some("Kubernetes Services beside IPVS".into()),
+        state: TableState::Active,
     }))
 }
 

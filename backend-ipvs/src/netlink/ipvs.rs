@@ -2,7 +2,6 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use nix::errno::Errno;
 use svc_core::{IpFamily, Protocol};
 
 use super::Message;
@@ -257,12 +256,6 @@ fn union(ip: IpAddr) -> [u8; 16] {
 fn port(body: &[u8], kind: u16) -> Option<u16> {
     let bytes = find(body, kind)?.first_chunk()?;
     Some(u16::from_be_bytes(*bytes))
-}
-
-/// Why a request that was refused says that its object is there, or gone, already.
-pub(crate) fn is_missing(errno: Errno) -> bool {
-    // Virtual servers and destinations are missed with different errors.
-    matches!(errno, Errno::ESRCH | Errno::ENOENT)
 }
 
 /// Length of `struct genlmsghdr`.

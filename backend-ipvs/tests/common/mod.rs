@@ -1,6 +1,8 @@
 //! What several test crates share.
 #![allow(dead_code, unreachable_pub, clippy::unwrap_used, clippy::panic)]
 
+pub mod steps;
+
 use backend_ipvs::capabilities::is_bound;
 use backend_ipvs::{Key, Renderer, Settings, Value};
 use svc_core::{Flow, Plan, Render, Ruleset};

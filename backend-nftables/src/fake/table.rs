@@ -10,13 +10,12 @@ use crate::netlink::{Existing, Place, What};
 use crate::read::Parts;
 use crate::rule::{
     Bytes, Chain, ChainName, Data, Element, ElementKind, Expr, Immediate, Rule, Set, SetData,
-    SetFlags, SetName, Table, Verdict,
+    SetFlags, SetName, Table, TableState, Verdict,
 };
 
 /// A table and what it holds.
 #[derive(Clone, Debug)]
 pub(super) struct FakeTable {
-    #[allow(dead_code)] // Nobody reads comments back, but the kernel keeps them.
     table: Table,
     /// Shared with the state before, until it changes.
     sets: BTreeMap<SetName, Arc<FakeSet>>,
@@ -49,9 +48,15 @@ impl FakeTable {
         }
     }
 
+    /// Lets packets see the table, or not.
+    pub(super) fn set_state(&mut self, state: TableState) {
+        self.table.state = state;
+    }
+
     pub(super) fn parts(&self) -> Parts {
         let rules = self.chains.values().flat_map(|chain| &chain.rules);
         Parts {
+            state: self.table.state,
             sets: self
                 .sets
                 .values()

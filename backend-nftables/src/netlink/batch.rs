@@ -5,7 +5,10 @@ use std::ops::Range;
 use super::attr::{Header, Writer, close, close_message, message};
 use super::encode::{self, Part};
 use super::wire::{BATCH_GENID, NFGENMSG, SUBSYS, chain, elem, msg, nlmsg, rule, set, table};
-use crate::rule::{Chain, ChainName, Element, Family, Rule, Set, SetName, Table, TableName};
+use crate::rule::{
+    Bytes, Chain, ChainName, Comment, Data, Element, Family, Rule, Set, SetName, Table, TableName,
+    TableState,
+};
 
 /// A table by family and name.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug, Hash)]
@@ -160,12 +163,13 @@ impl Batch {
         &self.oversized
     }
 
-    /// Adds the table itself, with its comment.
+    /// Adds the table itself, with its comment; wakes one that is dormant.
     pub fn add_table(&mut self, tag: u32, comment: Option<&str>, existing: Existing) {
         let value = Table {
             family: self.table.family,
             name: self.table.name.clone(),
             comment: comment.map(Into::into),
+            state: TableState::Active,
         };
         self.push(tag, msg::NEWTABLE, adding(existing), |to, _| {
             encode::encode_table(to, &value)
@@ -259,12 +263,38 @@ impl Batch {
 
     /// Adds an element. To replace one, delete and add it in the same transaction.
     pub fn add_element(&mut self, tag: u32, to: &SetName, value: &Element, existing: Existing) {
-        self.element(tag, msg::NEWSETELEM, adding(existing), to, value, Part::All);
+        self.element(tag, msg::NEWSETELEM, adding(existing), to, |list| {
+            encode::encode_element(list, value, Part::All);
+        });
     }
 
     /// Removes the element of this key (and key end, and kind); refused with `ENOENT` if there is none.
     pub fn delete_element(&mut self, tag: u32, from: &SetName, value: &Element) {
-        self.element(tag, msg::DELSETELEM, 0, from, value, Part::Key);
+        self.element(tag, msg::DELSETELEM, 0, from, |list| {
+            encode::encode_element(list, value, Part::Key);
+        });
+    }
+
+    /// Adds an element that is no range and lives as long as the set, without an [`Element`] of it.
+    pub(crate) fn add_plain(
+        &mut self,
+        tag: u32,
+        to: &SetName,
+        key: &Bytes,
+        data: Option<&Data>,
+        comment: Option<&Comment>,
+    ) {
+        let flags = adding(Existing::Refuse);
+        self.element(tag, msg::NEWSETELEM, flags, to, |list| {
+            encode::encode_plain(list, key, data, comment);
+        });
+    }
+
+    /// Removes such an element.
+    pub(crate) fn delete_plain(&mut self, tag: u32, from: &SetName, key: &Bytes) {
+        self.element(tag, msg::DELSETELEM, 0, from, |list| {
+            encode::encode_plain(list, key, None, None);
+        });
     }
 
     pub(super) fn bytes(&self) -> &[u8] {
@@ -288,8 +318,7 @@ impl Batch {
         kind: u8,
         flags: u16,
         set: &SetName,
-        value: &Element,
-        part: Part,
+        encode: impl FnOnce(&mut Writer<'_>),
     ) {
         let joins = self.list.as_ref().is_some_and(|open| {
             open.kind == kind
@@ -315,7 +344,7 @@ impl Batch {
         }
         let mut fits = {
             let mut to = Writer::new(&mut self.buf);
-            encode::encode_element(&mut to, value, part);
+            encode(&mut to);
             to.fits()
         };
         if let Some(open) = &self.list {

@@ -14,7 +14,8 @@ use super::wire::{LIST_ELEM, chain, data, elem, generation, rule, set, table, us
 use crate::error::Malformed;
 use crate::rule::{
     BaseChain, ByteOrder, Bytes, Chain, ChainName, ChainType, Comment, Data, Element, ElementKind,
-    Family, Hook, Policy, Rule, Set, SetData, SetFlags, SetName, Table, TableName, Type, Verdict,
+    Family, Hook, Policy, Rule, Set, SetData, SetFlags, SetName, Table, TableName, TableState,
+    Type, Verdict,
 };
 
 /// An object the kernel holds, with the handle that names it in later requests.
@@ -39,6 +40,10 @@ pub(super) fn decode_table(message: &Message<'_>) -> Result<Held<Table>, Malform
         family: Family::from_code(message.family()).ok_or(Malformed("table family"))?,
         name: name.clone(),
         comment: comment(attrs.find(table::USERDATA), userdata::COMMENT),
+        state: match attrs.u32(table::FLAGS).unwrap_or_default() & table::DORMANT {
+            0 => TableState::Active,
+            _ => TableState::Dormant,
+        },
     };
     Ok(Held {
         table: name,

@@ -6,11 +6,18 @@ use super::attr::Writer;
 use super::wire::{self, LIST_ELEM, chain, data, elem, rule, set, table, userdata};
 use crate::rule::{
     ByteOrder, Bytes, Chain, Comment, Data, Element, ElementKind, Policy, Rule, Set, SetData,
-    SetFlags, Table, TableName, Verdict,
+    SetFlags, Table, TableName, TableState, Verdict,
 };
 
 pub(super) fn encode_table(to: &mut Writer<'_>, value: &Table) {
     to.string(table::NAME, value.name.as_str());
+    to.u32(
+        table::FLAGS,
+        match value.state {
+            TableState::Active => 0,
+            TableState::Dormant => table::DORMANT,
+        },
+    );
     comment(to, table::USERDATA, value.comment.as_ref());
 }
 
@@ -98,6 +105,38 @@ pub(super) fn encode_element(to: &mut Writer<'_>, value: &Element, part: Part) {
     });
 }
 
+/// One entry of an element list that is no range and has no life of its own.
+pub(super) fn encode_plain(
+    to: &mut Writer<'_>,
+    key: &Bytes,
+    data: Option<&Data>,
+    comment: Option<&Comment>,
+) {
+    to.nest(LIST_ELEM, |to| {
+        encode_value(to, elem::KEY, key);
+        encode_data(to, data);
+        self::comment(to, elem::USERDATA, comment);
+    });
+}
+
+/// One entry of an element list that names an element.
+pub(super) fn encode_key(to: &mut Writer<'_>, key: &Bytes, key_end: Option<&Bytes>) {
+    to.nest(LIST_ELEM, |to| {
+        encode_value(to, elem::KEY, key);
+        if let Some(end) = key_end {
+            encode_value(to, elem::KEY_END, end);
+        }
+    });
+}
+
+fn encode_data(to: &mut Writer<'_>, data: Option<&Data>) {
+    match data {
+        None => {}
+        Some(Data::Value(value)) => encode_value(to, elem::DATA, value),
+        Some(Data::Verdict(verdict)) => encode_verdict(to, elem::DATA, verdict),
+    }
+}
+
 /// How much of an element is sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Part {
@@ -133,11 +172,7 @@ pub(super) fn encode_verdict(to: &mut Writer<'_>, kind: u16, verdict: &Verdict) 
 }
 
 fn element_rest(to: &mut Writer<'_>, value: &Element) {
-    match &value.data {
-        None => {}
-        Some(Data::Value(value)) => encode_value(to, elem::DATA, value),
-        Some(Data::Verdict(verdict)) => encode_verdict(to, elem::DATA, verdict),
-    }
+    encode_data(to, value.data.as_ref());
     if let Some(timeout) = value.timeout() {
         to.u64(elem::TIMEOUT, timeout);
     }

@@ -5,13 +5,13 @@ mod read;
 
 pub use event::Events;
 
-use std::io::IoSlice;
+use std::io::{self, IoSlice};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
+use netlink_sys::protocols::NETLINK_NETFILTER;
 use nix::errno::Errno;
 use nix::sys::socket::{
-    AddressFamily, MsgFlags, NetlinkAddr, SockFlag, SockProtocol, SockType, bind, getsockname,
-    getsockopt, recv, sendmsg, setsockopt, socket, sockopt,
+    MsgFlags, NetlinkAddr, bind, getsockname, getsockopt, recv, sendmsg, setsockopt, sockopt,
 };
 
 use super::attr::{Attrs, Message, messages, ne_u32};
@@ -255,16 +255,19 @@ fn next_generation(generation: u32) -> u32 {
     generation.checked_add(1).unwrap_or(1)
 }
 
-fn netfilter_socket() -> Result<OwnedFd, Errno> {
-    socket(
-        AddressFamily::Netlink,
-        SockType::Raw,
-        SockFlag::SOCK_CLOEXEC,
-        SockProtocol::NetlinkNetFilter,
-    )
+/// A socket whose refusals tell in words what the kernel dislikes, and where.
+///
+/// Why another crate: nix does not know the two options, and setting them is `unsafe`.
+pub(super) fn netfilter_socket() -> Result<OwnedFd, Errno> {
+    let errno = |error: io::Error| Errno::from_raw(error.raw_os_error().unwrap_or_default());
+    let socket = netlink_sys::Socket::new(NETLINK_NETFILTER).map_err(errno)?;
+    socket.set_ext_ack(true).map_err(errno)?;
+    // Without the quoted request, of which the batch has a copy.
+    socket.set_cap_ack(true).map_err(errno)?;
+    socket.as_fd().try_clone_to_owned().map_err(errno)
 }
 
-fn enlarge_receive_buffer(fd: &OwnedFd, len: usize) -> Result<(), Errno> {
+pub(super) fn enlarge_receive_buffer(fd: &OwnedFd, len: usize) -> Result<(), Errno> {
     match setsockopt(fd, sockopt::RcvBufForce, &len) {
         Err(Errno::EPERM) => setsockopt(fd, sockopt::RcvBuf, &len),
         result => result,

@@ -16,7 +16,8 @@ use crate::rule::{
     BaseChain, ByteOrder, ByteorderOp, Bytes, Chain, ChainName, ChainType, CmpOp, Comment, CtKey,
     Data, DataType, Direction, DynsetOp, Element, ElementKind, Expr, Family, FibFlags, FibResult,
     Found, Hook, Immediate, Lookup, MetaKey, NatFlags, NatKind, NumgenKind, PayloadBase, Policy,
-    Register, Reject, Rule, Set, SetData, SetFlags, SetName, Table, TableName, Type, Verdict,
+    Register, Reject, Rule, Set, SetData, SetFlags, SetName, Table, TableName, TableState, Type,
+    Verdict,
 };
 
 proptest! {
@@ -55,7 +56,7 @@ proptest! {
     fn chains_and_tables_round_trip(chain in chain(), family in family(), comment in comment()) {
         let bytes = encoded(|to| encode_chain(to, &table_name(), &chain));
         prop_assert_eq!(decode_chain(first(&bytes).attrs()).unwrap().object, chain);
-        let table = Table { family, name: table_name(), comment };
+        let table = Table { family, name: table_name(), comment, state: TableState::Active };
         let mut bytes = Vec::new();
         message(&mut bytes, HEADER, family.code(), 0, |to| encode_table(to, &table));
         prop_assert_eq!(decode_table(&first(&bytes)).unwrap().object, table);

@@ -56,14 +56,51 @@ pub(super) mod msg {
     pub(crate) const GETGEN: u8 = 16;
 }
 
+/// `linux/netfilter/nfnetlink_conntrack.h`.
+pub(super) mod ct {
+    /// `NFNL_SUBSYS_CTNETLINK`.
+    pub(crate) const SUBSYS: u8 = 1;
+    pub(crate) const GET: u8 = 1;
+    pub(crate) const DELETE: u8 = 2;
+    pub(crate) const AF_INET: u8 = 2;
+    pub(crate) const AF_INET6: u8 = 10;
+
+    pub(crate) const TUPLE_ORIG: u16 = 1;
+    pub(crate) const TUPLE_REPLY: u16 = 2;
+    pub(crate) const ID: u16 = 12;
+    pub(crate) const ZONE: u16 = 18;
+    pub(crate) const FILTER: u16 = 25;
+
+    pub(crate) const TUPLE_IP: u16 = 1;
+    pub(crate) const TUPLE_PROTO: u16 = 2;
+    pub(crate) const TUPLE_ZONE: u16 = 3;
+
+    pub(crate) const IP_V4_SRC: u16 = 1;
+    pub(crate) const IP_V4_DST: u16 = 2;
+    pub(crate) const IP_V6_SRC: u16 = 3;
+    pub(crate) const IP_V6_DST: u16 = 4;
+
+    pub(crate) const PROTO_NUM: u16 = 1;
+    pub(crate) const PROTO_SRC_PORT: u16 = 2;
+    pub(crate) const PROTO_DST_PORT: u16 = 3;
+
+    pub(crate) const FILTER_ORIG_FLAGS: u16 = 1;
+    pub(crate) const FILTER_REPLY_FLAGS: u16 = 2;
+    /// `CTA_FILTER_F_CTA_PROTO_NUM`, in host order.
+    pub(crate) const FILTER_PROTO_NUM: u32 = 1 << 3;
+}
+
 /// `NFTA_LIST_ELEM`.
 pub(super) const LIST_ELEM: u16 = 1;
 
 /// `NFTA_TABLE_*`.
 pub(super) mod table {
     pub(crate) const NAME: u16 = 1;
+    pub(crate) const FLAGS: u16 = 2;
     pub(crate) const HANDLE: u16 = 4;
     pub(crate) const USERDATA: u16 = 6;
+
+    pub(crate) const DORMANT: u32 = 1;
 }
 
 /// `NFTA_CHAIN_*` and `NFTA_HOOK_*`.

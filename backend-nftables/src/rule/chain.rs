@@ -52,6 +52,18 @@ pub struct Table {
     pub name: TableName,
     /// Printed by nft 1.0.3 and later.
     pub comment: Option<Comment>,
+    /// Whether packets see it.
+    pub state: TableState,
+}
+
+/// Whether packets see the chains of a table.
+#[derive(Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Debug, Hash)]
+pub enum TableState {
+    /// They do.
+    #[default]
+    Active,
+    /// They do not, whatever it holds: somebody set its flag `dormant`.
+    Dormant,
 }
 
 /// A chain; without `base` it is reached by jump and goto only.

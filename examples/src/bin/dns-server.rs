@@ -6,7 +6,7 @@ use examples::cli;
 use examples::dns::server;
 
 fn main() -> ExitCode {
-    let args = match cli::parse() {
+    let args = match cli::parse_server() {
         Ok(args) => args,
         Err(code) => return code,
     };

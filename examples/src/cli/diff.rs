@@ -4,9 +4,10 @@ use std::error::Error;
 use std::process::ExitCode;
 
 use super::input::InputArgs;
+use crate::agent::{self, ProxyArgs};
 use crate::iptables_proxy::{Iptables, VariantArg};
+use crate::ipvs_proxy::{Ipvs, Sysctls};
 use crate::nftables_proxy::Nftables;
-use crate::node_proxy::{self, ProxyArgs};
 
 /// Compares the ruleset that a backend would install with the running kernel
 ///
@@ -36,6 +37,8 @@ pub enum Backend {
     Nftables,
     /// iptables
     Iptables,
+    /// IPVS and its companion table
+    Ipvs,
 }
 
 /// Exit code when there are differences.
@@ -48,14 +51,14 @@ const DIFFERENT: u8 = 2;
 pub fn run(args: &DiffArgs) -> Result<ExitCode, Box<dyn Error>> {
     let proxy = ProxyArgs {
         input: args.input.clone(),
-        once: false,
         dry_run: true,
-        cleanup: false,
         netns: args.netns.clone(),
+        ..ProxyArgs::default()
     };
     let (code, differences) = match args.backend {
-        Backend::Nftables => node_proxy::diff(&proxy, &Nftables::new(&args.table))?,
-        Backend::Iptables => node_proxy::diff(&proxy, &Iptables::new(args.variant))?,
+        Backend::Nftables => agent::diff(&proxy, &Nftables::new(&args.table))?,
+        Backend::Iptables => agent::diff(&proxy, &Iptables::new(args.variant))?,
+        Backend::Ipvs => agent::diff(&proxy, &Ipvs::new(Sysctls::Keep))?,
     };
     Ok(match differences {
         0 => code,

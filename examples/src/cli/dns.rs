@@ -12,6 +12,7 @@ use crate::manifest;
 
 /// Prints what the zone answers to a question
 #[derive(Clone, Debug, clap::Args)]
+#[command(mut_arg("manifests", |manifests| manifests.required_unless_present("kubeconfig")))]
 pub struct DnsArgs {
     #[command(flatten)]
     zone: ZoneArgs,

@@ -5,23 +5,30 @@ use std::process::ExitCode;
 
 use svc_core::config::{ModeChoice, ProxyConfig, ProxyMode, read};
 use svc_core::load_balancer::PoolRange;
-use svc_core::{Diagnostic, NodeConfig, Planner, Severity};
+use svc_core::{Diagnostic, IpNet, NodeConfig, Planner, Severity};
 
 use crate::cluster::{Cluster, feed};
+use crate::cluster_watch::kubeconfig;
 use crate::manifest::{self, Manifests, Source, read_value};
 
 /// The common input flags.
-#[derive(Clone, Debug, clap::Args)]
+#[derive(Clone, Debug, Default, clap::Args)]
 pub struct InputArgs {
     /// File, directory or - (standard input) with Kubernetes objects; repeatable
-    #[arg(long, value_name = "PATH", required = true)]
+    #[arg(long, value_name = "PATH", required_unless_present = "kubeconfig")]
     pub manifests: Vec<PathBuf>,
     /// What stands in for load balancers.
     #[command(flatten)]
     pub pools: PoolArgs,
+    /// Kubeconfig of a cluster to read from instead of manifests
+    #[arg(long, value_name = "FILE", conflicts_with = "manifests", value_parser = kubeconfig)]
+    pub kubeconfig: Option<PathBuf>,
     /// KubeProxyConfiguration (v1alpha1), as in a cluster's kube-proxy ConfigMap
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
+    /// Where external and load-balancer addresses of Services have to be; repeatable
+    #[arg(long, value_name = "CIDR")]
+    pub external_addresses: Vec<IpNet>,
     /// Node to plan for
     #[arg(
         long,
@@ -68,7 +75,7 @@ pub struct Input {
 impl InputArgs {
     /// The sources of manifests.
     pub fn sources(&self) -> Vec<Source> {
-        self.manifests.iter().cloned().map(Source::from).collect()
+        Source::of_arguments(&self.manifests, self.kubeconfig.as_ref())
     }
 
     /// Reads the manifests.
@@ -111,6 +118,12 @@ impl InputArgs {
         }
     }
 
+    /// Where addresses from outside have to be; anywhere when no flag says it.
+    pub fn allowed_addresses(&self) -> Option<Vec<IpNet>> {
+        let some = !self.external_addresses.is_empty();
+        some.then(|| self.external_addresses.clone())
+    }
+
     /// The configuration of the node.
     pub fn node_config(&self, mode: Option<ProxyMode>, remarks: &mut Vec<String>) -> NodeConfig {
         let fallback = mode.unwrap_or(ProxyMode::Nftables);
@@ -122,7 +135,9 @@ impl InputArgs {
             Some(name) if self.node.is_empty() => name.clone(),
             Some(_) | None => self.node.trim().to_lowercase().into(),
         };
-        NodeConfig::new(name, proxy)
+        let mut config = NodeConfig::new(name, proxy);
+        config.external_addresses = self.allowed_addresses();
+        config
     }
 }
 

@@ -8,16 +8,20 @@ use std::str::FromStr;
 use svc_core::{Name, NamespacedName, Severity};
 
 use super::input::{PoolArgs, level};
+use crate::cluster_watch::kubeconfig;
 use crate::manifest::{self, Manifests, Source};
 
 /// Where objects come from, and which count.
 #[derive(Clone, Debug, clap::Args)]
 pub struct ManifestArgs {
     /// File, directory or - (standard input) with Kubernetes objects; repeatable
-    #[arg(long, value_name = "PATH", required = true)]
+    #[arg(long, value_name = "PATH", required_unless_present = "kubeconfig")]
     manifests: Vec<PathBuf>,
     #[command(flatten)]
     pools: PoolArgs,
+    /// Kubeconfig of a cluster to read from instead of manifests
+    #[arg(long, value_name = "FILE", conflicts_with = "manifests", value_parser = kubeconfig)]
+    kubeconfig: Option<PathBuf>,
     /// Only objects of this namespace
     #[arg(short, long, value_name = "NS")]
     pub namespace: Option<String>,
@@ -58,7 +62,7 @@ impl ManifestArgs {
     ///
     /// The exit code says whether there was any.
     pub fn read(&self) -> (Manifests, ExitCode) {
-        let sources: Vec<Source> = self.manifests.iter().cloned().map(Source::from).collect();
+        let sources = Source::of_arguments(&self.manifests, self.kubeconfig.as_ref());
         let manifests = self.pools.with(manifest::read(&sources));
         for problem in &manifests.problems {
             eprintln!("error: {problem}");

@@ -4,7 +4,7 @@ use std::fmt::Write;
 use std::process::ExitCode;
 
 use serde_json::json;
-use svc_core::config::ProxyMode;
+use svc_core::config::{IpvsConfig, ProxyMode};
 use svc_core::{
     Endpoint, Frontend, FrontendAddress, FrontendKind, IpFamily, LocalDetector, Masquerade, Plan,
     Protocol, Route, Ruleset, Scope, ServicePortPlan, SourceRanges, address_text, render,
@@ -38,6 +38,8 @@ pub enum PlanOutput {
     NftJson,
     /// The chains of both families, as iptables-save prints them
     Iptables,
+    /// The virtual servers of both families, as ipvsadm -Sn prints them after a sync
+    Ipvsadm,
 }
 
 impl PlanOutput {
@@ -48,6 +50,7 @@ impl PlanOutput {
             #[cfg(feature = "nft-json")]
             Self::NftJson => Some(ProxyMode::Nftables),
             Self::Iptables => Some(ProxyMode::Iptables),
+            Self::Ipvsadm => Some(ProxyMode::Ipvs),
         }
     }
 }
@@ -66,6 +69,10 @@ pub fn run(args: &PlanArgs) -> ExitCode {
         #[cfg(feature = "nft-json")]
         PlanOutput::NftJson => super::nft_json::print(&plans.each_ref().map(nftables)),
         PlanOutput::Iptables => plans.iter().for_each(|plan| print!("{}", iptables(plan))),
+        PlanOutput::Ipvsadm => match ipvsadm(&plans, &input.planner.config().proxy.ipvs) {
+            Ok(text) => print!("{text}"),
+            Err(error) => return super::fail(&error),
+        },
         PlanOutput::Text => {
             print!("{}", plans.iter().map(to_text).collect::<String>());
             print!("{}", unproxied::to_text(input.planner.state()));
@@ -94,6 +101,24 @@ fn iptables(plan: &Plan) -> String {
     let ruleset = render(&mut backend_iptables::Renderer::new(config), plan);
     let program = backend_iptables::Program::of(&config, &ruleset);
     format!("# {}\n{program}", plan.family)
+}
+
+/// The virtual servers of plans, as ipvsadm prints them.
+fn ipvsadm(plans: &[Plan], config: &IpvsConfig) -> Result<String, backend_ipvs::UnknownScheduler> {
+    let settings = crate::ipvs_proxy::settings(config)?;
+    let render = |plan: &Plan| {
+        let mut renderer = backend_ipvs::Renderer::new(settings.clone(), plan.family);
+        render(&mut renderer, plan)
+    };
+    let rulesets: Vec<_> = plans
+        .iter()
+        .map(|plan| (plan.family, render(plan)))
+        .collect();
+    let rulesets: Vec<_> = rulesets
+        .iter()
+        .map(|(family, rules)| (*family, rules))
+        .collect();
+    Ok(backend_ipvs::ipvsadm(&rulesets))
 }
 
 /// A plan for people.

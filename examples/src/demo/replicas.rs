@@ -2,8 +2,8 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+use svc_core::NamespacedName;
 use svc_core::object::{ContainerPort, Pod, PodPhase, Workload, WorkloadKind};
-use svc_core::{NamespacedName, Protocol};
 
 use crate::demo::world::NODE;
 use crate::sandbox::{PodSpec, Transport};
@@ -51,12 +51,7 @@ pub(crate) fn spec(pod: &Pod) -> PodSpec {
 }
 
 fn transport(port: &ContainerPort) -> Option<(Transport, u16)> {
-    match port.protocol {
-        Protocol::Tcp => Some((Transport::Tcp, port.port)),
-        Protocol::Udp => Some((Transport::Udp, port.port)),
-        // There are no SCTP sockets here.
-        Protocol::Sctp => None,
-    }
+    Some((Transport::of(port.protocol)?, port.port))
 }
 
 fn addresses(number: u16) -> Vec<IpAddr> {

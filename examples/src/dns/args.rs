@@ -6,14 +6,18 @@ use std::path::PathBuf;
 use svc_core::dns::{ClusterDomain, PodNames, ZoneOptions};
 use svc_core::{IpNet, Name, parse_cidr};
 
+use crate::cluster_watch::{Access, Interest, Pods, kubeconfig};
 use crate::manifest::Source;
 
 /// What is served, for `dns-server` and `svcctl dns`.
 #[derive(Clone, Debug, clap::Args)]
 pub struct ZoneArgs {
     /// File, directory or - (standard input) with Kubernetes objects; repeatable
-    #[arg(long, value_name = "PATH", required = true)]
+    #[arg(long, value_name = "PATH")]
     pub manifests: Vec<PathBuf>,
+    /// Kubeconfig of a cluster to read from instead of manifests
+    #[arg(long, value_name = "FILE", conflicts_with = "manifests", value_parser = kubeconfig)]
+    pub kubeconfig: Option<PathBuf>,
     /// Domain of the cluster
     #[arg(long, value_name = "NAME", default_value = "cluster.local")]
     pub zone: ClusterDomain,
@@ -64,7 +68,22 @@ fn cidr(text: &str) -> Result<IpNet, &'static str> {
 impl ZoneArgs {
     /// The sources of manifests.
     pub fn sources(&self) -> Vec<Source> {
-        self.manifests.iter().cloned().map(Source::from).collect()
+        Source::of_arguments(&self.manifests, self.kubeconfig.as_ref())
+    }
+
+    /// The cluster to watch; none when there are manifests.
+    pub fn access(&self) -> Option<Access> {
+        let kubeconfig = self.kubeconfig.clone();
+        self.manifests.is_empty().then_some(Access { kubeconfig })
+    }
+
+    /// What of the cluster the zone is made of.
+    pub fn interest(&self) -> Interest {
+        let pods = match self.pods {
+            PodMode::Verified => Pods::Watched,
+            PodMode::Disabled | PodMode::Insecure => Pods::Ignored,
+        };
+        Interest::Dns { pods }
     }
 
     /// The options of the zone.

@@ -15,13 +15,14 @@ use svc_core::dns::Zone;
 
 use super::args::ZoneArgs;
 use super::bind::{self, Others};
+use super::cluster::{Following, follow};
 use super::forward::{Chain, Forwarder};
-use super::http::{self, Page};
 use super::metrics::{Metrics, add};
 use super::respond::{Order, Outside, Policy};
 use super::source::ZoneSource;
 use super::{tcp, udp};
 use crate::host::Watch;
+use crate::http::{self, Answer, Page, reading};
 use crate::manifest;
 
 /// Serves the names of a cluster over DNS
@@ -79,18 +80,14 @@ type Failure = (String, io::Result<()>);
 /// # Errors
 /// What went wrong, for one line on standard error.
 pub fn run(args: &Args) -> Result<ExitCode, Box<dyn Error>> {
-    // Before the first read, so that no change is missed. Standard input can be read once only.
-    let watch = match args
-        .zone
-        .manifests
-        .iter()
-        .any(|path| path.as_os_str() == "-")
-    {
-        true => None,
-        false => Some(Watch::new(&args.zone.manifests)?),
-    };
     let mut source = ZoneSource::new(args.zone.options())?;
-    load(&args.zone, &mut source);
+    let changes = changes(&args.zone)?;
+    match changes {
+        Changes::Files(_) | Changes::Never => {
+            load(&args.zone, &mut source);
+        }
+        Changes::Cluster(_) => {}
+    }
     let workers = match args.workers {
         Some(workers) => usize::from(workers),
         None => thread::available_parallelism().map_or(1, usize::from),
@@ -103,14 +100,40 @@ pub fn run(args: &Args) -> Result<ExitCode, Box<dyn Error>> {
     for (at, address) in args.listen.iter().enumerate() {
         listen(*address, workers, at * workers, &shared, &failed)?;
     }
-    if let Some(watch) = watch {
-        let reloading = shared.clone();
-        let zone_args = args.zone.clone();
-        spawn("dns-reload", "manifests".into(), &failed, move || {
-            reload(&zone_args, &mut source, &watch, &reloading)
-        })?;
+    let changing = shared.clone();
+    match changes {
+        Changes::Never => {}
+        Changes::Files(watch) => {
+            let zone_args = args.zone.clone();
+            spawn("dns-reload", "manifests".into(), &failed, move || {
+                reload(&zone_args, &mut source, &watch, &changing)
+            })?;
+        }
+        Changes::Cluster(following) => {
+            spawn("dns-follow", "cluster".into(), &failed, move || {
+                following.run(&mut source, &changing)
+            })?;
+        }
     }
     wait(&failures)
+}
+
+/// Where changes come from.
+enum Changes {
+    Files(Watch),
+    Cluster(Following),
+    /// Standard input can be read once only.
+    Never,
+}
+
+/// Looks for changes, before the first read, so that none is missed.
+fn changes(args: &ZoneArgs) -> Result<Changes, Box<dyn Error>> {
+    let from_stdin = args.manifests.iter().any(|path| path.as_os_str() == "-");
+    Ok(match (args.access(), from_stdin) {
+        (Some(access), _) => Changes::Cluster(follow(access, args)?),
+        (None, false) => Changes::Files(Watch::new(&args.manifests)?),
+        (None, true) => Changes::Never,
+    })
 }
 
 fn wait(failures: &Receiver<Failure>) -> Result<ExitCode, Box<dyn Error>> {
@@ -195,35 +218,21 @@ fn serve_http(
 ) -> Result<(), Box<dyn Error>> {
     let listener = TcpListener::bind(address).map_err(|error| format!("{address}: {error}"))?;
     let shared = shared.clone();
-    let page = move |path: &str| match path {
-        "/metrics" => {
-            let services = shared.zone.load().service_count();
-            let gauge = format!("# TYPE svc_dns_services gauge\nsvc_dns_services {services}\n");
-            let body = shared.metrics.text() + &gauge;
-            Page {
-                status: "200 OK",
-                body,
+    let answer: Answer = Arc::new(move |request| {
+        reading(request, |path| match path {
+            "/metrics" => {
+                let services = shared.zone.load().service_count();
+                let gauge = format!("# TYPE svc_dns_services gauge\nsvc_dns_services {services}\n");
+                Page::text(200, shared.metrics.text() + &gauge)
             }
-        }
-        "/healthz" => Page {
-            status: "200 OK",
-            body: "ok\n".into(),
-        },
-        "/ready" if shared.zone.load().is_complete() => Page {
-            status: "200 OK",
-            body: "ok\n".into(),
-        },
-        "/ready" => Page {
-            status: "503 Service Unavailable",
-            body: "not complete\n".into(),
-        },
-        _ => Page {
-            status: "404 Not Found",
-            body: String::new(),
-        },
-    };
+            "/healthz" => Page::text(200, "ok\n"),
+            "/ready" if shared.zone.load().is_complete() => Page::text(200, "ok\n"),
+            "/ready" => Page::text(503, "not complete\n"),
+            _ => Page::text(404, ""),
+        })
+    });
     spawn("dns-http", format!("{address} HTTP"), failed, move || {
-        http::serve(&listener, page)
+        http::serve(&listener, &answer)
     })
 }
 

@@ -1,4 +1,4 @@
-//! A zone from manifests, kept up to date as they change.
+//! A zone from manifests or a cluster, kept up to date as they change.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -6,6 +6,7 @@ use svc_core::dns::{Zone, ZoneError, ZoneOptions};
 use svc_core::{ClusterState, Event};
 
 use crate::cluster::{Cluster, list};
+use crate::cluster_watch::Notice;
 use crate::manifest::Manifests;
 
 /// Objects and the zone that they make.
@@ -44,6 +45,26 @@ impl ZoneSource {
         }
         if changed {
             zone.set_serial(now());
+        }
+        changed
+    }
+
+    /// Takes in what a watch has to say. Whether a record changed.
+    pub(super) fn notice(&mut self, notice: Notice) -> bool {
+        let changed = match notice {
+            Notice::Event(event) => {
+                let changes = self.state.apply(event);
+                self.zone.refresh(&self.state, &changes)
+            }
+            Notice::Pod(event) => self.zone.apply_pod(event),
+            Notice::Namespace(event) => self.zone.apply_namespace(event),
+            Notice::Complete
+            | Notice::Remarks { .. }
+            | Notice::Triggered(_)
+            | Notice::Link { .. } => false,
+        };
+        if changed {
+            self.zone.set_serial(now());
         }
         changed
     }

@@ -11,8 +11,17 @@ use svc_core::object::{
     EndpointSlice, Endpoints, Node, Pod, Service, ServiceCidr, Workload, WorkloadKind,
 };
 
+/// Whether objects are kept as they stood as well.
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+enum Originals {
+    #[default]
+    Kept,
+    Dropped,
+}
+
 #[derive(Default)]
 pub(super) struct Collector {
+    originals: Originals,
     conversion: Conversion,
     /// The file that each object comes from, to name it when another one takes its place.
     origins: BTreeMap<(ObjectKind, NamespacedName), Arc<str>>,
@@ -28,18 +37,26 @@ pub(super) struct Collector {
 }
 
 impl Collector {
+    /// One that keeps no object as it stood.
+    pub(super) fn compact() -> Self {
+        Self {
+            originals: Originals::Dropped,
+            ..Self::default()
+        }
+    }
+
     pub(super) fn problem(&mut self, problem: Problem) {
         self.result.problems.push(problem);
     }
 
     /// Takes over the objects of a document that starts on a line of a file.
-    pub(super) fn document(&mut self, file: &Arc<str>, line: u64, document: Document) {
+    pub(super) fn document(&mut self, file: &Arc<str>, line: Option<u64>, document: Document) {
         for object in document.objects {
             match object {
                 Ok(object) => self.object(file, object),
                 Err(error) => self.problem(Problem {
                     file: file.clone(),
-                    line: Some(line),
+                    line,
                     column: None,
                     message: error.to_string(),
                 }),
@@ -53,7 +70,9 @@ impl Collector {
                 let converted = self.conversion.service(&wire);
                 if let Some(service) = self.keep(file, ObjectKind::Service, converted) {
                     let name = service.name.clone();
-                    self.result.wire_services.insert(name.clone(), *wire);
+                    if self.originals == Originals::Kept {
+                        self.result.wire_services.insert(name.clone(), *wire);
+                    }
                     self.services.insert(name, service);
                 }
             }
@@ -90,7 +109,9 @@ impl Collector {
                 let converted = self.conversion.workload(kind, &wire);
                 if let Some(workload) = self.keep(file, object_kind(kind), converted) {
                     let key = (kind, workload.name.clone());
-                    self.result.wire_workloads.insert(key.clone(), *wire);
+                    if self.originals == Originals::Kept {
+                        self.result.wire_workloads.insert(key.clone(), *wire);
+                    }
                     self.workloads.insert(key, workload);
                 }
             }

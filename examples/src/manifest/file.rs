@@ -43,7 +43,7 @@ pub(super) fn read_stream(collector: &mut Collector, name: &str, stream: &mut dy
 
 fn read_bytes(collector: &mut Collector, file: &Arc<str>, bytes: &[u8], syntax: Syntax) {
     read_documents(file, bytes, syntax, &mut |line, document| match document {
-        Ok(document) => collector.document(file, line, document),
+        Ok(document) => collector.document(file, Some(line), document),
         Err(problem) => collector.problem(problem),
     });
 }

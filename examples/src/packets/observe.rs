@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use svc_core::{Flow, Masquerade, Target, Verdict};
 
-use super::world::{Sender, World, WorldError, is_masqueraded, serve};
+use super::world::{Choice, Sender, World, WorldError, is_masqueraded, serve};
 use crate::sandbox::{self, Namespace, Outcome, Refusal, Server, Transport, probe};
 
 /// What became of the packets of a flow.
@@ -102,6 +102,15 @@ impl World {
         seen
     }
 
+    /// How many connections show that exactly so many endpoints are reached.
+    fn attempts(&self, endpoints: usize) -> u32 {
+        match self.choice {
+            Choice::Chance => attempts(endpoints),
+            // Twice round, and one more than there should be.
+            Choice::Turns => u32::try_from(2 * (endpoints + 1)).unwrap_or(u32::MAX),
+        }
+    }
+
     fn send(
         &self,
         flow: &Flow,
@@ -115,7 +124,7 @@ impl World {
         };
         let few = 0..FAILURES;
         match expected {
-            Verdict::Forward(targets) => one_by_one(attempts(targets.len()), || ask(PATIENCE)),
+            Verdict::Forward(targets) => one_by_one(self.attempts(targets.len()), || ask(PATIENCE)),
             Verdict::Reject | Verdict::Pass => at_once(few.map(|_| || ask(PATIENCE))),
             Verdict::Drop => at_once(few.map(|_| || ask(SILENCE))),
         }

@@ -6,7 +6,7 @@ use svc_core::config::ProxyMode;
 use svc_core::object::Node;
 use svc_core::{Planner, Verdict};
 
-use super::{Backend, BackendError, World, WorldError};
+use super::{Backend, BackendError, Choice, World, WorldError};
 use crate::flow_cases::FlowCase;
 use crate::sandbox::Transport;
 
@@ -97,7 +97,7 @@ fn run_case(
     let stage = match stage {
         Some(stage) => stage,
         None => {
-            let world = World::new(node)?;
+            let world = World::new(node)?.choosing(Choice::of(mode));
             let backend = match world.sandbox().node().run(open)? {
                 Ok(backend) => backend,
                 Err(error) => return Ok(CaseResult::Failed(format!("no backend: {error}"))),

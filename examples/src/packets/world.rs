@@ -4,6 +4,7 @@ use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
+use svc_core::config::ProxyMode;
 use svc_core::object::{EndpointSlice, Node, Service};
 use svc_core::{IpNet, Ipv4Net, Ipv6Net, Name};
 
@@ -26,6 +27,27 @@ pub struct World {
     pod_cidrs: Vec<(IpNet, Place)>,
     /// Addresses of load balancers.
     virtual_ips: BTreeSet<IpAddr>,
+    pub(super) choice: Choice,
+}
+
+/// How a backend chooses endpoints, which decides how many connections show all of them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Choice {
+    /// By chance.
+    #[default]
+    Chance,
+    /// One after the other.
+    Turns,
+}
+
+impl Choice {
+    /// That of a backend with the configuration that a mode has by default.
+    pub fn of(mode: ProxyMode) -> Self {
+        match mode {
+            ProxyMode::Nftables | ProxyMode::Iptables => Self::Chance,
+            ProxyMode::Ipvs => Self::Turns,
+        }
+    }
 }
 
 /// A pod that runs.
@@ -87,7 +109,14 @@ impl World {
             node_addresses: node.addresses.clone(),
             pod_cidrs: Vec::new(),
             virtual_ips: BTreeSet::new(),
+            choice: Choice::default(),
         })
+    }
+
+    /// The same for a backend that chooses so.
+    #[must_use]
+    pub fn choosing(self, choice: Choice) -> Self {
+        Self { choice, ..self }
     }
 
     /// Whether a node of this name and addresses is the one of this world.

@@ -2,9 +2,11 @@
 
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
+use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
+use nix::sys::socket::{AddressFamily, SockFlag, SockProtocol, SockType, socket};
 use svc_core::Protocol;
 
 use super::connect::{Closing, Connection, Failure, Target};
@@ -17,16 +19,35 @@ pub enum Transport {
     Tcp,
     /// UDP.
     Udp,
+    /// SCTP, which many kernels do not have: see [`Transport::is_available`].
+    Sctp,
 }
 
 impl Transport {
-    /// The transport for a protocol of a Service; `None` for SCTP, for which many kernels have no
-    /// sockets.
+    /// The transport for a protocol of a Service; `None` where the kernel has no sockets for it.
     pub fn of(protocol: Protocol) -> Option<Self> {
-        match protocol {
-            Protocol::Tcp => Some(Self::Tcp),
-            Protocol::Udp => Some(Self::Udp),
-            Protocol::Sctp => None,
+        let transport = match protocol {
+            Protocol::Tcp => Self::Tcp,
+            Protocol::Udp => Self::Udp,
+            Protocol::Sctp => Self::Sctp,
+        };
+        transport.is_available().then_some(transport)
+    }
+
+    /// Whether the kernel has sockets for it.
+    pub fn is_available(self) -> bool {
+        match self {
+            Self::Tcp | Self::Udp => true,
+            Self::Sctp => new_socket(self, AddressFamily::Inet).is_ok(),
+        }
+    }
+
+    /// The protocol of a Service.
+    pub fn protocol(self) -> Protocol {
+        match self {
+            Self::Tcp => Protocol::Tcp,
+            Self::Udp => Protocol::Udp,
+            Self::Sctp => Protocol::Sctp,
         }
     }
 }
@@ -36,6 +57,7 @@ impl fmt::Display for Transport {
         f.write_str(match self {
             Self::Tcp => "tcp",
             Self::Udp => "udp",
+            Self::Sctp => "sctp",
         })
     }
 }
@@ -70,7 +92,8 @@ pub enum Outcome {
 pub enum Refusal {
     /// By a TCP reset: the packet arrived at a host where nothing listens.
     Reset,
-    /// By ICMP port unreachable: a reject rule, or for UDP also a host where nothing listens.
+    /// By ICMP port unreachable: a reject rule, or for UDP also a host where nothing listens. SCTP
+    /// tells no ICMP error from a reset, and counts here.
     PortUnreachable,
 }
 
@@ -128,7 +151,7 @@ impl fmt::Display for Outcome {
 /// Asks the server at `to` once, from inside a namespace.
 ///
 /// `source` may be any address, also one that the namespace does not have (yet); without it the
-/// kernel chooses. TCP connects and reads a line; UDP sends one datagram and reads one.
+/// kernel chooses. TCP connects and reads a line, SCTP sends one first; UDP sends one datagram and reads one.
 ///
 /// # Errors
 ///
@@ -160,13 +183,22 @@ pub(super) fn ask(
     let start = Instant::now();
     let deadline = start + timeout;
     let mut connection = Connection::open(target, deadline, closing)?;
-    if target.transport == Transport::Udp {
-        connection.send(b"?\n")?;
-    }
+    connection.begin()?;
     let answer = connection.answer(deadline)?;
     Ok(Outcome::Answered {
         pod: answer.pod,
         seen_source: answer.seen_source,
         took: start.elapsed(),
     })
+}
+
+/// A socket of a transport that does not wait.
+pub(super) fn new_socket(transport: Transport, family: AddressFamily) -> nix::Result<OwnedFd> {
+    let (kind, protocol) = match transport {
+        Transport::Tcp => (SockType::Stream, None),
+        Transport::Udp => (SockType::Datagram, None),
+        Transport::Sctp => (SockType::Stream, Some(SockProtocol::Sctp)),
+    };
+    let flags = SockFlag::SOCK_NONBLOCK | SockFlag::SOCK_CLOEXEC;
+    socket(family, kind, flags, protocol)
 }

@@ -13,10 +13,11 @@ use nix::errno::Errno;
 use nix::libc;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{
-    AddressFamily, ControlMessageOwned, MsgFlags, SockFlag, SockType, SockaddrStorage, bind,
-    connect, getsockopt, recv, recvmsg, send, setsockopt, socket, sockopt,
+    AddressFamily, ControlMessageOwned, MsgFlags, SockaddrStorage, bind, connect, getsockopt, recv,
+    recvmsg, send, setsockopt, sockopt,
 };
 
+use super::client::new_socket;
 use super::{Error, Outcome, Refusal, Transport};
 
 /// Whom to reach, and from which address.
@@ -68,7 +69,7 @@ pub(super) struct Answer {
     pub(super) seen_source: SocketAddr,
 }
 
-/// A connected socket, of TCP or UDP.
+/// A connected socket.
 #[derive(Debug)]
 pub(super) struct Connection {
     socket: OwnedFd,
@@ -117,6 +118,14 @@ impl Connection {
         self.transport
     }
 
+    /// Says something where the server does not begin.
+    pub(super) fn begin(&self) -> Result<(), Failure> {
+        match self.transport {
+            Transport::Tcp => Ok(()),
+            Transport::Udp | Transport::Sctp => self.send(b"?\n"),
+        }
+    }
+
     /// Sends a few bytes; a full send buffer counts as silence of the peer.
     pub(super) fn send(&self, bytes: &[u8]) -> Result<(), Failure> {
         match send(self.socket.as_raw_fd(), bytes, MsgFlags::MSG_NOSIGNAL) {
@@ -154,7 +163,7 @@ impl Connection {
             }
             if !self.wait(PollFlags::POLLIN, deadline)? {
                 return Err(Failure::Outcome(match self.transport {
-                    Transport::Tcp => Outcome::Silent,
+                    Transport::Tcp | Transport::Sctp => Outcome::Silent,
                     Transport::Udp => Outcome::TimedOut,
                 }));
             }
@@ -201,7 +210,7 @@ impl Connection {
         match getsockopt(&self.socket, sockopt::SocketError) {
             Ok(0) => None,
             Ok(errno) => Some(Ok(match Errno::from_raw(errno) {
-                Errno::ECONNREFUSED => Outcome::Refused(Refusal::Reset),
+                Errno::ECONNREFUSED => Outcome::Refused(self.refusal()),
                 Errno::ECONNRESET | Errno::EPIPE => Outcome::Silent,
                 Errno::ETIMEDOUT => Outcome::TimedOut,
                 other => Outcome::Unreachable(other),
@@ -221,6 +230,14 @@ impl Connection {
         })
     }
 
+    /// Who refuses when there is no ICMP error to read.
+    fn refusal(&self) -> Refusal {
+        match self.transport {
+            Transport::Tcp => Refusal::Reset,
+            Transport::Udp | Transport::Sctp => Refusal::PortUnreachable,
+        }
+    }
+
     /// What an error of a system call means.
     fn refused_locally(&self, errno: Errno) -> Failure {
         // A reject rule of this namespace fails the call like a drop, but leaves its ICMP error.
@@ -228,10 +245,7 @@ impl Connection {
             return Failure::Outcome(outcome);
         }
         match errno {
-            Errno::ECONNREFUSED => Failure::Outcome(Outcome::Refused(match self.transport {
-                Transport::Tcp => Refusal::Reset,
-                Transport::Udp => Refusal::PortUnreachable,
-            })),
+            Errno::ECONNREFUSED => Failure::Outcome(Outcome::Refused(self.refusal())),
             Errno::EPERM | Errno::EACCES => Failure::Outcome(Outcome::Blocked),
             Errno::ETIMEDOUT => Failure::Outcome(Outcome::TimedOut),
             Errno::ENETUNREACH | Errno::EHOSTUNREACH | Errno::EINVAL => {
@@ -247,16 +261,7 @@ fn client_socket(target: &Target, closing: Closing) -> nix::Result<OwnedFd> {
         SocketAddr::V4(_) => AddressFamily::Inet,
         SocketAddr::V6(_) => AddressFamily::Inet6,
     };
-    let kind = match target.transport {
-        Transport::Tcp => SockType::Stream,
-        Transport::Udp => SockType::Datagram,
-    };
-    let socket = socket(
-        family,
-        kind,
-        SockFlag::SOCK_NONBLOCK | SockFlag::SOCK_CLOEXEC,
-        None,
-    )?;
+    let socket = new_socket(target.transport, family)?;
     match target.to {
         SocketAddr::V4(_) => setsockopt(&socket, sockopt::Ipv4RecvErr, &true)?,
         SocketAddr::V6(_) => setsockopt(&socket, sockopt::Ipv6RecvErr, &true)?,

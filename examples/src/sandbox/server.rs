@@ -9,16 +9,17 @@ use std::thread::{self, JoinHandle};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{
-    AddressFamily, Backlog, SockFlag, SockType, SockaddrStorage, bind, listen, setsockopt, socket,
-    sockopt,
+    AddressFamily, Backlog, SockaddrStorage, bind, listen, setsockopt, sockopt,
 };
 
+use super::client::new_socket;
 use super::{Error, Namespace, Transport};
 
 /// Servers of one pod: any number of ports, one thread.
 ///
 /// A TCP connection is greeted with a line `NAME PEER` and then echoes what it receives until the
-/// client closes it. A UDP datagram is answered with the same line. Stops when dropped, and closes
+/// client closes it. An SCTP association does the same, but waits for the client to begin. A UDP
+/// datagram is answered with the same line. Stops when dropped, and closes
 /// its connections then.
 #[derive(Debug)]
 pub struct Server {
@@ -92,14 +93,16 @@ impl Drop for Server {
 struct Sockets {
     name: String,
     stopped: UnixStream,
-    listeners: Vec<TcpListener>,
+    listeners: Vec<(Transport, TcpListener)>,
     datagrams: Vec<UdpSocket>,
     connections: Vec<Connection>,
 }
 
-/// A TCP connection and what it could not yet send.
+/// A connection and what it could not yet send.
 struct Connection {
     stream: TcpStream,
+    /// Said when the client has begun.
+    greeting: Vec<u8>,
     unsent: Vec<u8>,
 }
 
@@ -133,11 +136,12 @@ impl Sockets {
     fn listen_on(&mut self, transport: Transport, address: SocketAddr) -> nix::Result<SocketAddr> {
         let socket = server_socket(transport, address)?;
         let local = match transport {
-            Transport::Tcp => {
+            Transport::Tcp | Transport::Sctp => {
                 listen(&socket, Backlog::new(BACKLOG)?)?;
+                // What the standard library does with it is the same for both.
                 let listener = TcpListener::from(socket);
                 let local = listener.local_addr();
-                self.listeners.push(listener);
+                self.listeners.push((transport, listener));
                 local
             }
             Transport::Udp => {
@@ -178,7 +182,7 @@ impl Sockets {
         fds.extend(
             self.listeners
                 .iter()
-                .map(|one| PollFd::new(one.as_fd(), PollFlags::POLLIN)),
+                .map(|(_, one)| PollFd::new(one.as_fd(), PollFlags::POLLIN)),
         );
         fds.extend(
             self.datagrams
@@ -215,15 +219,23 @@ impl Sockets {
     }
 
     fn accept(&mut self, place: usize) {
-        let Some(listener) = self.listeners.get(place) else {
+        let Some((transport, listener)) = self.listeners.get(place) else {
             return;
         };
         loop {
             match listener.accept() {
                 Ok((stream, peer)) => {
+                    let greeting = greeting(&self.name, peer).into_bytes();
+                    let (greeting, unsent) = match transport {
+                        Transport::Tcp | Transport::Udp => (Vec::new(), greeting),
+                        // What the server says at once may overtake, on another processor, its
+                        // last packet of the handshake, and is then discarded for three seconds.
+                        Transport::Sctp => (greeting, Vec::new()),
+                    };
                     let mut connection = Connection {
                         stream,
-                        unsent: greeting(&self.name, peer).into_bytes(),
+                        greeting,
+                        unsent,
                     };
                     if connection.begin().is_ok() {
                         self.connections.push(connection);
@@ -262,7 +274,8 @@ struct Ready {
 impl Connection {
     fn begin(&mut self) -> io::Result<()> {
         self.stream.set_nonblocking(true)?;
-        self.stream.set_nodelay(true)?;
+        // SCTP has an option of its own for it; answers there wait for nothing to be answered.
+        let _ = self.stream.set_nodelay(true);
         self.flush()
     }
 
@@ -282,7 +295,10 @@ impl Connection {
         while self.unsent.is_empty() {
             match self.stream.read(&mut bytes) {
                 Ok(0) => return Err(ErrorKind::UnexpectedEof.into()),
-                Ok(count) => self.unsent.extend(bytes.iter().take(count)),
+                Ok(count) => {
+                    self.unsent.append(&mut self.greeting);
+                    self.unsent.extend(bytes.iter().take(count));
+                }
                 Err(error) if error.kind() == ErrorKind::WouldBlock => break,
                 Err(error) => return Err(error),
             }
@@ -309,16 +325,7 @@ fn server_socket(transport: Transport, address: SocketAddr) -> nix::Result<Owned
         SocketAddr::V4(_) => AddressFamily::Inet,
         SocketAddr::V6(_) => AddressFamily::Inet6,
     };
-    let kind = match transport {
-        Transport::Tcp => SockType::Stream,
-        Transport::Udp => SockType::Datagram,
-    };
-    let socket = socket(
-        family,
-        kind,
-        SockFlag::SOCK_NONBLOCK | SockFlag::SOCK_CLOEXEC,
-        None,
-    )?;
+    let socket = new_socket(transport, family)?;
     if transport == Transport::Tcp {
         // A pod restarted under its old address finds connections of its predecessor in TIME_WAIT.
         setsockopt(&socket, sockopt::ReuseAddr, &true)?;

@@ -132,7 +132,7 @@ impl Counts {
     }
 }
 
-/// A TCP connection, or a UDP port pair, that stays open and can be asked whether it still works.
+/// A connection, or a UDP port pair, that stays open and can be asked whether it still works.
 #[derive(Debug)]
 pub struct Session {
     namespace: String,
@@ -190,7 +190,7 @@ impl Session {
 
     /// Sends a line and waits for its answer: `Answered`, or what went wrong.
     ///
-    /// A TCP server sends the line back; a UDP server names itself again, and `pod` is whoever
+    /// A TCP or SCTP server sends the line back; a UDP server names itself again, and `pod` is whoever
     /// answered, which need not be the pod that the session began with.
     ///
     /// # Errors
@@ -213,7 +213,7 @@ impl Session {
         let line = format!("line {}", self.asked);
         self.connection.send(format!("{line}\n").as_bytes())?;
         match self.connection.transport() {
-            Transport::Tcp => while self.connection.line(deadline)? != line {},
+            Transport::Tcp | Transport::Sctp => while self.connection.line(deadline)? != line {},
             Transport::Udp => {
                 let answer = self.connection.answer(deadline)?;
                 (self.pod, self.seen_source) = (answer.pod, answer.seen_source);
@@ -225,9 +225,7 @@ impl Session {
 
 fn begin(target: &Target, deadline: Instant) -> Result<(Connection, Answer), Failure> {
     let mut connection = Connection::open(target, deadline, Closing::Orderly)?;
-    if target.transport == Transport::Udp {
-        connection.send(b"?\n")?;
-    }
+    connection.begin()?;
     let answer = connection.answer(deadline)?;
     Ok((connection, answer))
 }

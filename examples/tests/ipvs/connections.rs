@@ -1,12 +1,9 @@
 //! Connections through IPVS.
 
-use std::io::{Read, Write};
-use std::net::SocketAddr;
 use std::time::Duration;
 
 use backend_ipvs::{Settings, StrictArp, setting};
-use examples::sandbox::{Namespace, Session, Transport};
-use socket2::{Domain, Protocol, Socket, Type};
+use examples::sandbox::{Session, Transport};
 
 use crate::lab::{PATIENCE, at, ip, slice};
 use crate::objects::load_modules;
@@ -169,82 +166,6 @@ fn advance(stage: &mut Stage, seconds: u64) {
         }
     };
     node.run(advance).unwrap();
-}
-
-/// SCTP associations are balanced in both families.
-pub(crate) fn sctp() {
-    let mut stage = stage();
-    let service = WEB.replace(
-        "ports:",
-        "ports: [{name: s, port: 5060, protocol: SCTP}]\n  #",
-    );
-    let with_sctp = |mut slice: svc_core::object::EndpointSlice| {
-        let mut ports = slice.ports.to_vec();
-        ports.push(svc_core::object::EndpointPort {
-            name: "s".into(),
-            protocol: svc_core::Protocol::Sctp,
-            port: 5061,
-            app_protocol: None,
-        });
-        slice.ports = ports.into();
-        slice
-    };
-    let v4 = with_sctp(slice("web", &[("10.64.1.1", "n1"), ("10.64.1.2", "n1")]));
-    let v6 = slice("web", &[("fd10:64:0:1::1", "n1"), ("fd10:64:0:1::2", "n1")]);
-    stage.apply(&service, &[v4, with_sctp(v6)]);
-    for (to, client, pods) in [
-        ("10.96.0.10", "10.64.1.200", ["10.64.1.1", "10.64.1.2"]),
-        (
-            "fd10:96::10",
-            "fd10:64:0:1::200",
-            ["fd10:64:0:1::1", "fd10:64:0:1::2"],
-        ),
-    ] {
-        for pod in pods {
-            serve_sctp(stage.namespace(pod), at(pod, 5061));
-        }
-        let mut answers: Vec<String> = (0..4)
-            .map(|_| {
-                let (from, to) = (at(client, 0), at(to, 5060));
-                stage
-                    .namespace(client)
-                    .run(move || ask_sctp(from, to))
-                    .unwrap()
-            })
-            .collect();
-        answers.sort();
-        assert_eq!(answers, [pods[0], pods[0], pods[1], pods[1]]);
-    }
-}
-
-/// Answers each association with the address of the pod.
-fn serve_sctp(namespace: &Namespace, at: SocketAddr) {
-    let listen = move || {
-        let socket = sctp_socket(at);
-        socket.bind(&at.into()).unwrap();
-        socket.listen(8).unwrap();
-        socket
-    };
-    let socket = namespace.run(listen).unwrap();
-    std::thread::spawn(move || {
-        while let Ok((mut peer, _)) = socket.accept() {
-            let _ = peer.write_all(at.ip().to_string().as_bytes());
-        }
-    });
-}
-
-fn ask_sctp(from: SocketAddr, to: SocketAddr) -> String {
-    let mut socket = sctp_socket(to);
-    socket.set_read_timeout(Some(PATIENCE)).unwrap();
-    socket.bind(&from.into()).unwrap();
-    socket.connect(&to.into()).unwrap();
-    let mut answer = [0; 64];
-    let len = socket.read(&mut answer).unwrap();
-    String::from_utf8_lossy(&answer[..len]).into_owned()
-}
-
-fn sctp_socket(of: SocketAddr) -> Socket {
-    Socket::new(Domain::for_address(of), Type::STREAM, Some(Protocol::SCTP)).unwrap()
 }
 
 const WEB: &str = r#"

@@ -15,6 +15,9 @@ mod frontends;
 #[path = "../packets/lab.rs"]
 mod lab;
 mod objects;
+mod programs;
+#[path = "../packets/sctp.rs"]
+mod sctp;
 mod stage;
 #[path = "../packets/stream.rs"]
 mod stream;
@@ -25,9 +28,9 @@ use backend_ipvs::{Kernel, Renderer, Settings, setting};
 use examples::packets::{BackendError, Reconciled};
 use examples::sandbox::{Trial, run_trials};
 use examples::vm;
-use lab::UnderTest;
+use lab::{IPTABLES_LEGACY, IPTABLES_NFT, NFTABLES, UnderTest};
 use svc_core::config::ProxyMode;
-use svc_core::{IpFamily, Reconciler};
+use svc_core::{IpFamily, Protocol, Reconciler};
 
 fn main() -> ExitCode {
     let trial = |name, run| Trial { name, run };
@@ -53,10 +56,16 @@ fn main() -> ExitCode {
                 "ipvs_a_taken_front_end_is_named",
                 objects::a_taken_front_end_is_named,
             ),
+            trial("ipvs_proxy_once", programs::once),
+            trial("ipvs_proxy_serves", programs::serves),
+            trial("ipvs_sync_bench", programs::bench),
             trial("ipvs_persistence", connections::persistence),
             trial("ipvs_draining", connections::draining),
             trial("ipvs_draining_the_last", connections::draining_the_last),
-            trial("ipvs_sctp", connections::sctp),
+            trial("sctp_nftables", || sctp(&NFTABLES)),
+            trial("sctp_iptables_legacy", || sctp(&IPTABLES_LEGACY)),
+            trial("sctp_iptables_nft", || sctp(&IPTABLES_NFT)),
+            trial("sctp_ipvs", || sctp(&IPVS)),
             trial("ipvs_figures", objects::figures),
             trial("ipvs_hairpin", || frontends::hairpin(&IPVS)),
             trial("ipvs_reject_without_endpoints", || {
@@ -78,6 +87,13 @@ fn main() -> ExitCode {
             trial("ipvs_flow_cases", || flows::every_case(&IPVS)),
         ])
     })
+}
+
+/// Associations, and the recorded cases that need them: this kernel has SCTP.
+fn sctp(under_test: &UnderTest) {
+    sctp::associations(under_test);
+    let tally = flows::run(under_test, |case| case.flow.protocol == Protocol::Sctp);
+    assert!(tally.passed > 0 && tally.not_sent.is_empty(), "{tally}");
 }
 
 const IPVS: UnderTest = UnderTest {

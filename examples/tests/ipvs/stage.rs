@@ -107,6 +107,23 @@ impl Stage {
         ipvsadm(&[(v4.0, &v4.1), (v6.0, &v6.1)])
     }
 
+    /// The same with other settings.
+    pub(crate) fn restart_with(&mut self, settings: Settings) -> Vec<Report<Key>> {
+        self.settings = settings;
+        self.restart()
+    }
+
+    /// Removes what is ours.
+    pub(crate) fn cleanup(&mut self) {
+        let families = &mut self.families;
+        let clean = || {
+            families
+                .iter_mut()
+                .for_each(|family| family.kernel.cleanup().unwrap());
+        };
+        self.world.sandbox().node().run(clean).unwrap();
+    }
+
     /// A process that starts now: fresh reconcilers and sockets, the same plan.
     pub(crate) fn restart(&mut self) -> Vec<Report<Key>> {
         let settings = self.settings.clone();

@@ -11,7 +11,7 @@ use std::time::Duration;
 use backend_iptables::Variant;
 use examples::cluster::{Cluster, feed};
 use examples::manifest::{Manifests, Source, read_with_stdin};
-use examples::packets::{Backend, BackendError, World, iptables, nftables};
+use examples::packets::{Backend, BackendError, Choice, World, iptables, nftables};
 use examples::sandbox::{Layout, Outcome, Transport, probe};
 use svc_core::config::{LocalDetection, ProxyConfig, ProxyMode};
 use svc_core::object::{Conditions, EndpointPort, EndpointSlice, Node, SliceEndpoint};
@@ -64,6 +64,7 @@ impl UnderTest {
 
 /// Upper bound for an answer that comes at once on an idle machine.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(5);
+/// Those that every kernel has.
 pub(crate) const TRANSPORTS: [Transport; 2] = [Transport::Tcp, Transport::Udp];
 
 pub(crate) struct Lab {
@@ -82,6 +83,7 @@ impl Lab {
             ..base.nodes[0].clone()
         };
         let world = World::new(&node).unwrap();
+        let world = world.choosing(Choice::of(under_test.mode));
         let backend = world.sandbox().node().run(under_test.open).unwrap();
         let proxy = ProxyConfig {
             detect_local: LocalDetection::ClusterCidr(
@@ -153,10 +155,7 @@ impl Lab {
         transport: Transport,
         expect: &str,
     ) {
-        let protocol = match transport {
-            Transport::Tcp => Protocol::Tcp,
-            Transport::Udp => Protocol::Udp,
-        };
+        let protocol = transport.protocol();
         let flows = sources.iter().map(|from| Flow::new(ip(from), to, protocol));
         let flows: Vec<Flow> = flows.collect();
         let plan = self.planner.plan(IpFamily::of(to.ip()));
@@ -192,7 +191,8 @@ impl Lab {
 /// Who answered.
 pub(crate) type Endpoint = SocketAddr;
 
-/// A slice of ready endpoints, each with its node, that serve TCP on 8080 and UDP on 5353.
+/// A slice of ready endpoints, each with its node, that serve TCP on 8080, UDP on 5353
+/// and SCTP, where the kernel has it, on 6060.
 pub(crate) fn slice(service: &str, endpoints: &[(&str, &str)]) -> EndpointSlice {
     let family = endpoints
         .first()
@@ -214,6 +214,7 @@ pub(crate) fn slice(service: &str, endpoints: &[(&str, &str)]) -> EndpointSlice 
         ports: [
             port("t", Protocol::Tcp, 8080),
             port("u", Protocol::Udp, 5353),
+            port("s", Protocol::Sctp, 6060),
         ]
         .into(),
         endpoints: endpoints.collect(),
@@ -228,6 +229,7 @@ pub(crate) fn target_port(transport: Transport) -> u16 {
     match transport {
         Transport::Tcp => 8080,
         Transport::Udp => 5353,
+        Transport::Sctp => 6060,
     }
 }
 
@@ -236,6 +238,7 @@ pub(crate) fn port(transport: Transport) -> u16 {
     match transport {
         Transport::Tcp => 80,
         Transport::Udp => 53,
+        Transport::Sctp => 60,
     }
 }
 

@@ -24,6 +24,11 @@ pub struct NodeConfig {
     pub proxy: ProxyConfig,
     /// Addresses of the host beside those in the status of its Node.
     pub local_addresses: Vec<IpAddr>,
+    /// Where `spec.externalIPs` and load-balancer addresses have to be, anywhere when unset.
+    ///
+    /// Whoever may write Services can otherwise take traffic of pods to any address outside
+    /// (CVE-2020-8554). An address elsewhere is not served, and said to be forbidden.
+    pub external_addresses: Option<Vec<IpNet>>,
 }
 
 impl NodeConfig {
@@ -33,6 +38,7 @@ impl NodeConfig {
             name: name.into(),
             proxy,
             local_addresses: Vec::new(),
+            external_addresses: None,
         }
     }
 }

@@ -372,6 +372,10 @@ pub fn config(source: &mut Source<'_>) -> NodeConfig {
     let name = if source.chance(3) { "" } else { "n1" };
     let mut config = NodeConfig::new(name, proxy);
     config.local_addresses = source.several(2, |source| ip(source, &NODE_IPS));
+    if source.chance(5) {
+        let allowed = ["192.0.2.0/24", "2001:db8:f::/64", "10.96.0.0/16"];
+        config.external_addresses = Some(source.several(2, |source| net(source, &allowed)));
+    }
     config
 }
 

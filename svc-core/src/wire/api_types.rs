@@ -85,6 +85,7 @@ moved!(meta::ObjectMeta => Metadata {
     generate_name: same,
     namespace: same,
     uid: same,
+    resource_version: same,
     labels: map,
     annotations: map,
     creation_timestamp: time,

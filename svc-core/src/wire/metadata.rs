@@ -10,6 +10,7 @@ record! {
         generate_name: String = "generateName",
         namespace: String = "namespace",
         uid: String = "uid",
+        resource_version: String = "resourceVersion",
         labels: StringMap = "labels",
         annotations: StringMap = "annotations",
         creation_timestamp: String = "creationTimestamp",

@@ -10,6 +10,7 @@ use super::super::batch::{TableId, kind_of};
 use super::super::decode::{
     Held, decode_chain, decode_elements, decode_generation, decode_rule, decode_set, decode_table,
 };
+use super::super::encode::encode_key;
 use super::super::wire::{elem, msg, nlmsg, rule, set, table};
 use super::{READ_SEQ, Reply, Socket, reply};
 use crate::error::{Malformed, ReadError};
@@ -132,6 +133,72 @@ impl Socket {
             }
         }
         Err(ReadError::Interrupted { attempts: ATTEMPTS })
+    }
+
+    /// The elements of one set that have these keys, `None` where there is none.
+    ///
+    /// Takes the same time whatever the number of elements; a dump is cheaper for many of few.
+    ///
+    /// # Errors
+    /// [`ReadError::Refused`] if the table or set is not there, which is told as any other refusal
+    /// but a missing element.
+    pub fn look_up<'k>(
+        &mut self,
+        of: &TableId,
+        name: &SetName,
+        keys: impl IntoIterator<Item = (&'k Bytes, Option<&'k Bytes>)>,
+    ) -> Result<Vec<Option<Element>>, ReadError> {
+        let mut keys = keys.into_iter();
+        let mut found = Vec::new();
+        let mut requests = Vec::new();
+        loop {
+            requests.clear();
+            let first = self.seq.checked_add(1).unwrap_or(READ_SEQ);
+            let mut count = 0;
+            for (key, key_end) in keys.by_ref().take(LOOK_UPS) {
+                let header = Header {
+                    kind: kind_of(msg::GETSETELEM),
+                    flags: nlmsg::REQUEST,
+                    seq: first.wrapping_add(count),
+                    port: 0,
+                };
+                count += 1;
+                message(&mut requests, header, of.family.code(), 0, |to| {
+                    to.string(elem::LIST_TABLE, of.name.as_str());
+                    to.string(elem::LIST_SET, name.as_str());
+                    to.nest(elem::LIST_ELEMENTS, |list| encode_key(list, key, key_end));
+                });
+            }
+            if count == 0 {
+                return Ok(found);
+            }
+            self.seq = first.wrapping_add(count);
+            self.send(&[IoSlice::new(&requests)])?;
+            for seq in (0..count).map(|index| first.wrapping_add(index)) {
+                found.push(self.looked_up(seq)?);
+            }
+        }
+    }
+
+    /// The answer to one look-up.
+    fn looked_up(&mut self, seq: u32) -> Result<Option<Element>, ReadError> {
+        loop {
+            let len = self.receive(MsgFlags::empty())?;
+            for message in messages(self.buf.get(..len).unwrap_or_default()) {
+                if message.header.seq != seq {
+                    continue;
+                }
+                return match reply(&message) {
+                    Reply::Error(Errno::ENOENT) => Ok(None),
+                    Reply::Error(errno) => Err(ReadError::Refused(errno)),
+                    Reply::Done | Reply::Other => {
+                        let mut element = None;
+                        decode_elements(message.attrs(), |found| element = Some(found))?;
+                        Ok(element)
+                    }
+                };
+            }
+        }
     }
 
     /// A request with one answer.
@@ -262,3 +329,6 @@ fn done_errno(message: &Message<'_>) -> Option<Errno> {
 }
 
 const ATTEMPTS: u32 = 8;
+/// Look-ups that are sent at once: the kernel answers each with a datagram, which must find room
+/// also where the receive buffer cannot be made larger than usual.
+const LOOK_UPS: usize = 32;

@@ -1,0 +1,155 @@
+//! What an agent needs of a backend.
+
+use std::error::Error;
+use std::time::Duration;
+
+use svc_core::config::ProxyMode;
+use svc_core::{IpFamily, Kernel, NodeConfig, Plan, Planner, Render};
+
+use crate::backend;
+use crate::proxy::Family;
+
+/// The families of a backend.
+pub type Families<B> = Vec<Family<<B as Backend>::Render, <B as Backend>::Kernel>>;
+
+/// Waits until somebody else changes the kernel, and says which family if it is known.
+pub type Sentinel = Box<dyn FnMut() -> Result<Option<IpFamily>, Box<dyn Error>> + Send>;
+
+/// How an agent finds out that somebody else changed the kernel.
+pub enum Notices {
+    /// The kernel tells.
+    Told(Sentinel),
+    /// The kernel tells, and [`Backend::audit`] looks after it: everything is compared at once only
+    /// very rarely.
+    Audited(Sentinel),
+    /// [`Backend::disturbed`] is asked after each of these periods.
+    Asked(Duration),
+    /// Only a comparison tells, made after each of these periods.
+    Compared(Duration),
+}
+
+/// What a step of an audit found.
+#[derive(Clone, Debug)]
+pub struct Audited<Key> {
+    /// Objects that somebody else had removed or changed; the reconciler mends them.
+    pub differed: Vec<Key>,
+    /// Wait until the next step.
+    pub wait: Duration,
+}
+
+/// A step of an audit of a backend.
+pub type AuditStep<B> = Audited<<<B as Backend>::Render as Render>::Key>;
+
+/// What an agent needs of a backend. All calls are made by one thread, in the network namespace
+/// that it works in.
+pub trait Backend: Sized {
+    /// Its renderer.
+    type Render: Render;
+    /// Its kernel.
+    type Kernel: Kernel<Self::Render>;
+
+    /// The mode that plans are made for.
+    const MODE: ProxyMode;
+    /// The same backend without a kernel.
+    const PURE: backend::Backend;
+    /// Links that it makes: their addresses are not the node's.
+    const OWN_LINKS: &[&str] = &[];
+
+    /// Makes of a configuration one that the host can follow; what that changes, in words.
+    fn adapt(&self, _: &mut NodeConfig) -> Vec<String> {
+        Vec::new()
+    }
+
+    /// Opens both families in the network namespace of the calling thread.
+    ///
+    /// # Errors
+    /// What the host lacks.
+    fn open(&self, config: &NodeConfig) -> Result<Families<Self>, Box<dyn Error>>;
+
+    /// Removes what is owned.
+    ///
+    /// # Errors
+    /// What could not be removed.
+    fn clean_up(
+        &self,
+        family: &mut Family<Self::Render, Self::Kernel>,
+    ) -> Result<(), Box<dyn Error>>;
+
+    /// Prepares the host for syncs: settings that are not part of a ruleset.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    fn prepare(&mut self, _: &mut Families<Self>, _: &NodeConfig) -> Result<(), Box<dyn Error>> {
+        Ok(())
+    }
+
+    /// Starts to look for changes that others make.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    fn follow(
+        &mut self,
+        families: &mut Families<Self>,
+        config: &NodeConfig,
+    ) -> Result<Notices, Box<dyn Error>>;
+
+    /// Whether somebody else changed what a family holds; asked with [`Notices::Asked`] only.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    fn disturbed(&mut self, _: &mut Self::Kernel) -> Result<bool, Box<dyn Error>> {
+        Ok(false)
+    }
+
+    /// Compares a small part of what a family holds with what it should, in so little time that a
+    /// change does not notice the wait; called with [`Notices::Audited`] only. `None`: there are no
+    /// audits.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    fn audit(
+        &mut self,
+        _: &Planner,
+        _: &mut Family<Self::Render, Self::Kernel>,
+    ) -> Result<Option<AuditStep<Self>>, Box<dyn Error>> {
+        Ok(None)
+    }
+
+    /// Tells a kernel the time; when to tell it next, in the same time.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    fn tick(
+        &mut self,
+        _: &mut Self::Kernel,
+        _now: Duration,
+    ) -> Result<Option<Duration>, Box<dyn Error>> {
+        Ok(None)
+    }
+
+    /// A plan is in the kernel: does what depends on it beside its rules.
+    ///
+    /// # Errors
+    /// What the kernel says; it is tried again with the next plan.
+    fn applied(&mut self, _: &mut Self::Kernel, _plan: &Plan) -> Result<(), Box<dyn Error>> {
+        Ok(())
+    }
+
+    /// What is odd about the host.
+    fn remarks(&self, _: &Family<Self::Render, Self::Kernel>) -> Vec<String> {
+        Vec::new()
+    }
+
+    /// The ruleset of a family in words.
+    fn title(&self, family: &Family<Self::Render, Self::Kernel>) -> String;
+
+    /// How an object would be written.
+    fn print(
+        &self,
+        _: IpFamily,
+        key: &<Self::Render as Render>::Key,
+        value: &<Self::Render as Render>::Value,
+    ) -> String {
+        format!("{key:?} {value:?}")
+    }
+}

@@ -1,0 +1,470 @@
+//! The command line and the configuration file of kube-proxy.
+//!
+//! A flag is the same as a field of the file, and wins over it. What this agent knows and does not
+//! act upon is named, so that nobody relies on it.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use svc_core::config::{ModeChoice, ProxyConfig, ProxyMode, read};
+use svc_core::wire::Value;
+use svc_core::{Name, NodeConfig, Severity};
+
+use super::server::Addresses;
+use crate::cli::input::InputArgs;
+use crate::manifest::read_value;
+
+/// Flags of kube-proxy.
+#[derive(Clone, Debug, Default, clap::Args)]
+pub struct Flags {
+    /// Ranges of pod addresses, one per family, with a comma
+    #[arg(long, value_name = "CIDR,…")]
+    cluster_cidr: Option<String>,
+    /// ClusterCIDR, NodeCIDR, BridgeInterface or InterfaceNamePrefix
+    #[arg(long, value_name = "MODE")]
+    detect_local_mode: Option<String>,
+    /// Bridge of pods, for BridgeInterface
+    #[arg(long, value_name = "NAME")]
+    pod_bridge_interface: Option<String>,
+    /// Start of the names of pods' interfaces, for InterfaceNamePrefix
+    #[arg(long, value_name = "PREFIX")]
+    pod_interface_name_prefix: Option<String>,
+    /// Must be the mode of this program
+    #[arg(long, value_name = "MODE")]
+    proxy_mode: Option<String>,
+    /// Masquerade all connections to ClusterIPs
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    masquerade_all: Option<bool>,
+    /// Ranges of node addresses that serve node ports, with commas, or primary
+    #[arg(long, value_name = "CIDR,…", alias = "node-port-addresses")]
+    nodeport_addresses: Option<String>,
+    /// Address whose family is the primary one
+    #[arg(long, value_name = "IP")]
+    bind_address: Option<String>,
+    /// Address of /healthz and /livez; empty for none [default: 0.0.0.0:10256]
+    #[arg(long, value_name = "IP:PORT")]
+    healthz_bind_address: Option<String>,
+    /// Address of /metrics, /plan and /explain; empty for none [default: 127.0.0.1:10249]
+    #[arg(long, value_name = "IP:PORT")]
+    metrics_bind_address: Option<String>,
+    #[command(flatten)]
+    periods: PeriodFlags,
+    #[command(flatten)]
+    idle: IdleFlags,
+}
+
+/// The flags that each mode has of its own; those of another mode have no effect.
+#[derive(Clone, Debug, Default, clap::Args)]
+struct PeriodFlags {
+    /// Longest time between syncs, such as 30s
+    #[arg(long, value_name = "DURATION")]
+    iptables_sync_period: Option<String>,
+    /// Shortest time between syncs, such as 1s
+    #[arg(long, value_name = "DURATION")]
+    iptables_min_sync_period: Option<String>,
+    /// Bit of the mark for packets to be masqueraded
+    #[arg(long, value_name = "BIT")]
+    iptables_masquerade_bit: Option<i64>,
+    /// Whether node ports answer on 127.0.0.1
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    iptables_localhost_nodeports: Option<bool>,
+    /// Longest time between syncs
+    #[arg(long, value_name = "DURATION")]
+    nftables_sync_period: Option<String>,
+    /// Shortest time between syncs
+    #[arg(long, value_name = "DURATION")]
+    nftables_min_sync_period: Option<String>,
+    /// Longest time between syncs
+    #[arg(long, value_name = "DURATION")]
+    ipvs_sync_period: Option<String>,
+    /// Shortest time between syncs
+    #[arg(long, value_name = "DURATION")]
+    ipvs_min_sync_period: Option<String>,
+    /// How virtual servers choose
+    #[arg(long, value_name = "NAME")]
+    ipvs_scheduler: Option<String>,
+    /// Ranges whose virtual servers are left alone, with commas
+    #[arg(long, value_name = "CIDR,…")]
+    ipvs_exclude_cidrs: Option<String>,
+    /// Whether ARP is answered for own addresses only
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    ipvs_strict_arp: Option<bool>,
+}
+
+/// Flags that are taken and named as having no effect.
+#[derive(Clone, Debug, Default, clap::Args)]
+struct IdleFlags {
+    /// No effect
+    #[arg(long, value_name = "DURATION", hide = true)]
+    config_sync_period: Option<String>,
+    /// No effect
+    #[arg(long, value_name = "SCORE", hide = true, allow_hyphen_values = true)]
+    oom_score_adj: Option<String>,
+    /// No effect
+    #[arg(long, value_name = "COUNT", hide = true)]
+    conntrack_max_per_core: Option<String>,
+    /// No effect
+    #[arg(long, value_name = "COUNT", hide = true)]
+    conntrack_min: Option<String>,
+    /// No effect
+    #[arg(long, value_name = "DURATION", hide = true)]
+    conntrack_tcp_timeout_established: Option<String>,
+    /// No effect
+    #[arg(long, value_name = "DURATION", hide = true)]
+    conntrack_tcp_timeout_close_wait: Option<String>,
+    /// No effect
+    #[arg(long, value_name = "GATES", hide = true)]
+    feature_gates: Option<String>,
+    /// No effect
+    #[arg(long, hide = true, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    profiling: Option<bool>,
+}
+
+/// What a command line and a file say together.
+#[derive(Clone, Debug)]
+pub(super) struct Settings {
+    /// Configuration of the node.
+    pub(super) node: NodeConfig,
+    /// Where to listen.
+    pub(super) addresses: Addresses,
+    /// What has no effect, or not the one that was meant.
+    pub(super) warnings: Vec<String>,
+    /// What is wrong; a default stands in for it.
+    pub(super) errors: Vec<String>,
+}
+
+impl Settings {
+    /// Reads the file and lets flags win over it.
+    pub(super) fn of(input: &InputArgs, flags: &Flags, mode: ProxyMode) -> Self {
+        let mut errors = Vec::new();
+        let mut file = match &input.config {
+            None => empty(),
+            Some(path) => read_value(path).unwrap_or_else(|problem| {
+                errors.push(problem.to_string());
+                empty()
+            }),
+        };
+        let mut warnings = idle_fields(&file);
+        if let Some(named) = file.member("mode").and_then(Value::text)
+            && !named.is_empty()
+            && named != mode.name()
+        {
+            warnings.push(format!(
+                "mode: is {named}, this program does {}",
+                mode.name()
+            ));
+        }
+        flags.overlay(&mut file, mode, &mut warnings);
+        let (mut proxy, diagnostics) = read(&file, ModeChoice::Fixed(mode));
+        if flags.periods.min_is_zero(mode) {
+            proxy.min_sync_period = Duration::ZERO;
+        }
+        for diagnostic in diagnostics {
+            match diagnostic.severity {
+                Severity::Error => errors.push(diagnostic.to_string()),
+                Severity::Warning => warnings.push(diagnostic.to_string()),
+            }
+        }
+        let name = node_name(&proxy, &input.node);
+        let address = |flag: &Option<String>, of_file: SocketAddr| match flag.as_deref() {
+            // B-210.
+            Some("") => None,
+            Some(_) | None => Some(of_file),
+        };
+        let addresses = Addresses {
+            health: address(&flags.healthz_bind_address, proxy.healthz_bind_address),
+            metrics: address(&flags.metrics_bind_address, proxy.metrics_bind_address),
+        };
+        let mut node = NodeConfig::new(name, proxy);
+        node.external_addresses = input.allowed_addresses();
+        Self {
+            node,
+            addresses,
+            warnings,
+            errors,
+        }
+    }
+}
+
+/// The node of the command line, else that of the file, else the host (B-332).
+fn node_name(proxy: &ProxyConfig, given: &str) -> Name {
+    let name = match (&proxy.hostname_override, given.trim()) {
+        (Some(name), "") => name.clone(),
+        (Some(_) | None, given) => given.to_lowercase().into(),
+    };
+    match &*name {
+        "" => host_name().into(),
+        _ => name,
+    }
+}
+
+/// kube-proxy plans for the host it runs on unless told otherwise.
+fn host_name() -> String {
+    let name = nix::unistd::gethostname().unwrap_or_default();
+    name.to_string_lossy().trim().to_lowercase()
+}
+
+fn empty() -> Value {
+    let text = |text: &str| Value::Text(text.into());
+    Value::Map(vec![
+        (
+            "apiVersion".into(),
+            text("kubeproxy.config.k8s.io/v1alpha1"),
+        ),
+        ("kind".into(), text("KubeProxyConfiguration")),
+    ])
+}
+
+/// Fields of the file without effect that are set to something.
+fn idle_fields(file: &Value) -> Vec<String> {
+    let mut found = Vec::new();
+    for (path, why) in IDLE {
+        let mut value = Some(file);
+        for key in path.split('.') {
+            value = value.and_then(|value| value.member(key));
+        }
+        if value.is_some_and(|value| !is_blank(value)) {
+            found.push(format!("{path}: has no effect: {why}"));
+        }
+    }
+    found
+}
+
+/// Installers write these with empty values, which deserves no remark.
+fn is_blank(value: &Value) -> bool {
+    match value {
+        Value::Null => true,
+        Value::Bool(value) => !value,
+        Value::Integer(value) => *value == 0,
+        Value::Float(value) => *value == 0.0,
+        Value::Text(text) => text.is_empty() || text == "0s",
+        Value::List(members) => members.iter().all(is_blank),
+        Value::Map(entries) => entries.iter().all(|(_, value)| is_blank(value)),
+    }
+}
+
+const LIMITS: &str = "limits of connection tracking are the administrator's";
+/// Fields that are read and checked, and that this agent does not act upon.
+const IDLE: &[(&str, &str)] = &[
+    (
+        "bindAddressHardFail",
+        "an address that cannot be had is tried again",
+    ),
+    ("clientConnection.acceptContentTypes", "the client decides"),
+    ("clientConnection.burst", "the client asks little"),
+    ("clientConnection.contentType", "the client decides"),
+    ("clientConnection.qps", "the client asks little"),
+    (
+        "configSyncPeriod",
+        "objects are not listed again without need",
+    ),
+    ("conntrack", LIMITS),
+    ("enableProfiling", "there are no profiling pages"),
+    ("featureGates", "there are no gates"),
+    (
+        "ipvs.excludeCIDRs",
+        "virtual servers of others are never touched",
+    ),
+    ("logging", "use -v and --log-format"),
+    ("oomScoreAdj", "the container runtime sets it"),
+    ("showHiddenMetricsForVersion", "no metric is hidden"),
+];
+
+impl Flags {
+    fn overlay(&self, file: &mut Value, mode: ProxyMode, warnings: &mut Vec<String>) {
+        if let Some(named) = &self.proxy_mode
+            && named != mode.name()
+        {
+            warnings.push(format!(
+                "--proxy-mode: is {named}, this program does {}",
+                mode.name()
+            ));
+        }
+        let text = |flag: &Option<String>| flag.clone().filter(|t| !t.is_empty()).map(Value::Text);
+        let bool = |flag: Option<bool>| flag.map(Value::Bool);
+        let list = |flag: &Option<String>| {
+            flag.as_ref().map(|list| {
+                let words = list
+                    .split(',')
+                    .map(str::trim)
+                    .filter(|word| !word.is_empty());
+                Value::List(words.map(|word| Value::Text(word.into())).collect())
+            })
+        };
+        let section = match mode {
+            ProxyMode::Nftables => "nftables.masqueradeAll",
+            // B-331.
+            ProxyMode::Iptables | ProxyMode::Ipvs => "iptables.masqueradeAll",
+        };
+        let p = &self.periods;
+        for (path, value) in [
+            ("clusterCIDR", text(&self.cluster_cidr)),
+            ("detectLocalMode", text(&self.detect_local_mode)),
+            (
+                "detectLocal.bridgeInterface",
+                text(&self.pod_bridge_interface),
+            ),
+            (
+                "detectLocal.interfaceNamePrefix",
+                text(&self.pod_interface_name_prefix),
+            ),
+            (section, bool(self.masquerade_all)),
+            ("nodePortAddresses", list(&self.nodeport_addresses)),
+            ("bindAddress", text(&self.bind_address)),
+            ("healthzBindAddress", text(&self.healthz_bind_address)),
+            ("metricsBindAddress", text(&self.metrics_bind_address)),
+            ("iptables.syncPeriod", text(&p.iptables_sync_period)),
+            ("iptables.minSyncPeriod", text(&p.iptables_min_sync_period)),
+            (
+                "iptables.masqueradeBit",
+                p.iptables_masquerade_bit.map(Value::Integer),
+            ),
+            (
+                "iptables.localhostNodePorts",
+                bool(p.iptables_localhost_nodeports),
+            ),
+            ("nftables.syncPeriod", text(&p.nftables_sync_period)),
+            ("nftables.minSyncPeriod", text(&p.nftables_min_sync_period)),
+            ("ipvs.syncPeriod", text(&p.ipvs_sync_period)),
+            ("ipvs.minSyncPeriod", text(&p.ipvs_min_sync_period)),
+            ("ipvs.scheduler", text(&p.ipvs_scheduler)),
+            ("ipvs.excludeCIDRs", list(&p.ipvs_exclude_cidrs)),
+            ("ipvs.strictARP", bool(p.ipvs_strict_arp)),
+        ] {
+            if let Some(value) = value {
+                put(file, path, value);
+            }
+        }
+        self.idle.name(warnings);
+    }
+}
+
+impl PeriodFlags {
+    /// In a file zero means the default, as a flag it means zero.
+    fn min_is_zero(&self, mode: ProxyMode) -> bool {
+        let flag = match mode {
+            ProxyMode::Iptables => &self.iptables_min_sync_period,
+            ProxyMode::Ipvs => &self.ipvs_min_sync_period,
+            ProxyMode::Nftables => &self.nftables_min_sync_period,
+        };
+        let number = |text: &String| {
+            let unit = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+            unit.parse().is_ok_and(|number: f64| number == 0.0)
+        };
+        flag.as_ref().is_some_and(number)
+    }
+}
+
+impl IdleFlags {
+    fn name(&self, warnings: &mut Vec<String>) {
+        for (flag, given) in [
+            ("config-sync-period", self.config_sync_period.is_some()),
+            ("oom-score-adj", self.oom_score_adj.is_some()),
+            (
+                "conntrack-max-per-core",
+                self.conntrack_max_per_core.is_some(),
+            ),
+            ("conntrack-min", self.conntrack_min.is_some()),
+            (
+                "conntrack-tcp-timeout-established",
+                self.conntrack_tcp_timeout_established.is_some(),
+            ),
+            (
+                "conntrack-tcp-timeout-close-wait",
+                self.conntrack_tcp_timeout_close_wait.is_some(),
+            ),
+            ("feature-gates", self.feature_gates.is_some()),
+            ("profiling", self.profiling == Some(true)),
+        ] {
+            if given {
+                warnings.push(format!("--{flag}: has no effect"));
+            }
+        }
+    }
+}
+
+/// Sets a field, given by its path; what stood in the way is replaced.
+fn put(file: &mut Value, path: &str, value: Value) {
+    let (key, rest) = match path.split_once('.') {
+        Some((key, rest)) => (key, Some(rest)),
+        None => (path, None),
+    };
+    if !matches!(file, Value::Map(_)) {
+        *file = Value::Map(Vec::new());
+    }
+    let Value::Map(entries) = file else { return };
+    let at = entries.iter().position(|(k, _)| k == key);
+    let at = at.unwrap_or_else(|| {
+        entries.push((key.into(), Value::Null));
+        entries.len() - 1
+    });
+    let Some((_, held)) = entries.get_mut(at) else {
+        return;
+    };
+    match rest {
+        None => *held = value,
+        Some(rest) => put(held, rest, value),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(clap::Parser)]
+    struct Line {
+        #[command(flatten)]
+        input: InputArgs,
+        #[command(flatten)]
+        flags: Flags,
+    }
+
+    fn settings(line: &str, mode: ProxyMode) -> Settings {
+        let words = ["x", "--manifests", "-"]
+            .into_iter()
+            .chain(line.split_whitespace());
+        let line = Line::parse_from(words);
+        Settings::of(&line.input, &line.flags, mode)
+    }
+
+    #[test]
+    fn flags_are_fields() {
+        let line = "--node N1 --cluster-cidr 10.64.0.0/11,fd00::/48 --masquerade-all=true \
+                    --nodeport-addresses 10.0.0.0/8,primary --nftables-min-sync-period 0s \
+                    --metrics-bind-address= --healthz-bind-address 127.0.0.1:1";
+        let settings = settings(line, ProxyMode::Nftables);
+        let proxy = &settings.node.proxy;
+        assert_eq!(&*settings.node.name, "n1");
+        assert!(proxy.masquerade_all);
+        assert_eq!(proxy.min_sync_period, Duration::ZERO);
+        assert_eq!(settings.addresses.metrics, None);
+        assert_eq!(settings.addresses.health, Some(([127, 0, 0, 1], 1).into()));
+        // "primary" may only stand alone (B-328).
+        assert_eq!(settings.errors.len(), 1, "{:?}", settings.errors);
+        assert_eq!(settings.warnings, [""; 0]);
+    }
+
+    #[test]
+    fn what_has_no_effect_is_named() {
+        let line = "--proxy-mode ipvs --oom-score-adj -998 --conntrack-min 5";
+        let settings = settings(line, ProxyMode::Iptables);
+        assert_eq!(
+            settings.warnings,
+            [
+                "--proxy-mode: is ipvs, this program does iptables",
+                "--oom-score-adj: has no effect",
+                "--conntrack-min: has no effect",
+            ]
+        );
+        let mut file = empty();
+        put(&mut file, "conntrack.min", Value::Integer(7));
+        put(&mut file, "conntrack.maxPerCore", Value::Null);
+        put(&mut file, "logging.verbosity", Value::Integer(0));
+        assert_eq!(
+            idle_fields(&file),
+            [format!("conntrack: has no effect: {LIMITS}")]
+        );
+    }
+}

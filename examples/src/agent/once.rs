@@ -1,0 +1,162 @@
+//! What a proxy does once: sync, show, remove.
+
+use std::error::Error;
+use std::process::ExitCode;
+
+use svc_core::{Action, Kernel, Planner, Render};
+
+use super::backend::{Backend, Families};
+use super::flags::Settings;
+use super::run::{ProxyArgs, enter};
+use crate::cli::input::Input;
+use crate::cluster::feed;
+use crate::host;
+use crate::proxy::{Report, update};
+
+/// Removes everything that a backend owns; what cannot be removed of one family does not keep the
+/// other (B-270).
+pub(super) fn clean_up<B: Backend>(
+    backend: &B,
+    settings: &Settings,
+) -> Result<ExitCode, Box<dyn Error>>
+where
+    <B::Kernel as Kernel<B::Render>>::Error: 'static,
+{
+    let mut families = backend.open(&settings.node)?;
+    let results: Vec<_> = families.iter_mut().map(|f| backend.clean_up(f)).collect();
+    results.into_iter().collect::<Result<(), _>>()?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Syncs once.
+pub(super) fn sync<B: Backend>(
+    args: &ProxyArgs,
+    backend: &mut B,
+    settings: &Settings,
+) -> Result<ExitCode, Box<dyn Error>>
+where
+    <B::Kernel as Kernel<B::Render>>::Error: 'static,
+{
+    let (mut input, mut families) = load(args, backend, settings)?;
+    let code = input.report();
+    backend.prepare(&mut families, &settings.node)?;
+    let reports = update(&mut input.planner, &mut families)?;
+    report(backend, &reports, &families);
+    for family in &mut families {
+        let plan = input.planner.plan(family.reconciler.family());
+        backend.applied(&mut family.kernel, &plan)?;
+    }
+    Ok(code)
+}
+
+/// Prints what a sync would change; the exit code of the input, and the number of differences.
+pub(super) fn show<B: Backend>(
+    args: &ProxyArgs,
+    backend: &B,
+    settings: &Settings,
+) -> Result<(ExitCode, usize), Box<dyn Error>>
+where
+    <B::Kernel as Kernel<B::Render>>::Error: 'static,
+{
+    let (mut input, mut families) = load(args, backend, settings)?;
+    let code = input.report();
+    let differences = dry_run(backend, &mut input.planner, &mut families)?;
+    Ok((code, differences))
+}
+
+/// Prints what a sync would change; the exit code of the input, and the number of differences.
+///
+/// # Errors
+/// When the kernel cannot be read.
+pub fn diff<B: Backend>(args: &ProxyArgs, backend: &B) -> Result<(ExitCode, usize), Box<dyn Error>>
+where
+    <B::Kernel as Kernel<B::Render>>::Error: 'static,
+{
+    enter(args)?;
+    let settings = Settings::of(&args.input, &args.flags, B::MODE);
+    show(args, backend, &settings)
+}
+
+/// Reads manifests; a node that they do not describe has the addresses of the host.
+fn load<B: Backend>(
+    args: &ProxyArgs,
+    backend: &B,
+    settings: &Settings,
+) -> Result<(Input, Families<B>), Box<dyn Error>> {
+    if args.input.sources().is_empty() {
+        // Nothing would be served, and all rules removed.
+        return Err("no objects: give --manifests or --kubeconfig".into());
+    }
+    let mut input = args.input.load(Some(B::MODE));
+    if args.input.manifests.is_empty()
+        && let Some(problem) = input.manifests.unknown_services()
+    {
+        return Err(problem.to_string().into());
+    }
+    let mut config = settings.node.clone();
+    if input.planner.state().node(&config.name).is_none() {
+        config.local_addresses = host::addresses(B::OWN_LINKS)?;
+    }
+    for change in backend.adapt(&mut config) {
+        eprintln!("warning: {change}");
+    }
+    let families = backend.open(&config)?;
+    // A fresh planner: what it has to say first is for the families.
+    input.planner = Planner::new(config);
+    feed(&mut input.planner, &input.manifests, &input.cluster);
+    Ok((input, families))
+}
+
+fn dry_run<B: Backend>(
+    backend: &B,
+    planner: &mut Planner,
+    families: &mut Families<B>,
+) -> Result<usize, Box<dyn Error>>
+where
+    <B::Kernel as Kernel<B::Render>>::Error: 'static,
+{
+    let mut differences = 0;
+    for delta in planner.delta() {
+        for family in &mut *families {
+            family.reconciler.change(&delta);
+        }
+    }
+    for family in families {
+        let held = family.kernel.read()?;
+        family.reconciler.on_read(held);
+        println!("# {}", backend.title(family));
+        let address_family = family.reconciler.family();
+        let Action::Commit(transaction) = family.reconciler.poll() else {
+            continue;
+        };
+        for edit in transaction.edits() {
+            differences += 1;
+            for (sign, value) in [("-", &edit.before), ("+", &edit.after)] {
+                if let Some(value) = value {
+                    println!("{sign} {}", backend.print(address_family, &edit.key, value));
+                }
+            }
+        }
+    }
+    Ok(differences)
+}
+
+fn report<B: Backend>(
+    backend: &B,
+    reports: &[Report<<B::Render as Render>::Key>],
+    families: &Families<B>,
+) {
+    for (report, family) in reports.iter().zip(families) {
+        let settled = &report.settled;
+        if settled.commits > 0 {
+            let (edits, took) = (settled.edits, report.took);
+            eprintln!(
+                "{}: {edits} objects written in {took:.1?}",
+                backend.title(family)
+            );
+        }
+        for (name, reason) in family.reconciler.quarantine() {
+            eprintln!("error: Service {name}: the kernel refuses its objects: {reason}");
+        }
+    }
+}

@@ -1,0 +1,126 @@
+//! Everything at once, for commands that look once.
+
+use http::Request;
+use kube::Client;
+use serde::Deserialize;
+use svc_core::wire::Document;
+
+use super::access;
+use super::follow::client_words;
+use super::thread::runtime;
+use super::{Access, Error, LISTED, Resource};
+use crate::manifest::Reading;
+
+/// Objects in one page.
+const PAGE: u32 = 500;
+/// How often a list is started again because the server forgot its version on the way.
+const RESTARTS: u32 = 3;
+
+/// Of a list, what the next request needs.
+#[derive(Deserialize)]
+struct Head {
+    #[serde(default)]
+    metadata: HeadMetadata,
+}
+
+#[derive(Default, Deserialize)]
+struct HeadMetadata {
+    #[serde(default, rename = "continue")]
+    next: String,
+}
+
+pub(super) fn list(access: &Access, reading: &mut Reading) -> Result<(), Error> {
+    runtime()?.block_on(async {
+        let client = access::client(access).await?;
+        let mut failures = 0;
+        for resource in LISTED {
+            let message = match list_resource(&client, resource, reading).await {
+                Ok(()) => continue,
+                Err(Failed::Here(message)) => message,
+                Err(Failed::Everywhere(message)) => return Err(Error::Server { message }),
+            };
+            failures += 1;
+            if failures == LISTED.len() {
+                return Err(Error::Server { message });
+            }
+            match resource {
+                // Servers before 1.33 do not have it, and it is needed for new addresses only.
+                Resource::ServiceCidrs => eprintln!("note: {}: {message}", resource.path()),
+                Resource::Services
+                | Resource::EndpointSlices
+                | Resource::Nodes
+                | Resource::Pods
+                | Resource::Namespaces
+                | Resource::Deployments
+                | Resource::DaemonSets
+                | Resource::ReplicaSets
+                | Resource::StatefulSets => reading.problem(&resource.path(), message),
+            }
+        }
+        Ok(())
+    })
+}
+
+/// Why a resource cannot be listed, in words.
+enum Failed {
+    /// The server says so.
+    Here(String),
+    /// The server does not answer; it will not do so for the next resource either.
+    Everywhere(String),
+}
+
+/// Reads all pages of a resource.
+async fn list_resource(
+    client: &Client,
+    resource: Resource,
+    reading: &mut Reading,
+) -> Result<(), Failed> {
+    let mut restarts = 0;
+    'list: loop {
+        let mut documents = Vec::new();
+        let mut next = String::new();
+        loop {
+            let path = format!("{}?limit={PAGE}&continue={next}", resource.path());
+            let request = Request::get(path).body(Vec::new());
+            let request = request.map_err(|error| Failed::Here(error.to_string()))?;
+            let text = match client.request_text(request).await {
+                Ok(text) => text,
+                Err(kube::Error::Api(status)) if status.code == 410 && restarts < RESTARTS => {
+                    restarts += 1;
+                    continue 'list;
+                }
+                Err(error @ kube::Error::Api(_)) => {
+                    return Err(Failed::Here(client_words(&error)));
+                }
+                Err(error) => return Err(Failed::Everywhere(client_words(&error))),
+            };
+            let unreadable = |error: serde_json::Error| {
+                Failed::Here(format!("the list cannot be read: {error}"))
+            };
+            let head: Head = serde_json::from_str(&text).map_err(unreadable)?;
+            documents.push(serde_json::from_str::<Document>(&text).map_err(unreadable)?);
+            next = escaped(&head.metadata.next);
+            if next.is_empty() {
+                break;
+            }
+        }
+        for document in documents {
+            reading.document(&resource.path(), document);
+        }
+        return Ok(());
+    }
+}
+
+/// A token as it may stand in a query.
+fn escaped(token: &str) -> String {
+    let mut text = String::with_capacity(token.len());
+    for byte in token.bytes() {
+        match byte {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b'~' => {
+                text.push(char::from(byte));
+            }
+            other => text.push_str(&format!("%{other:02X}")),
+        }
+    }
+    text
+}

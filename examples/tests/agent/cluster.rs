@@ -1,0 +1,158 @@
+//! The whole program against an API server that goes away and comes back; several nodes.
+
+use std::fs;
+use std::sync::Arc;
+use std::sync::mpsc::Receiver;
+
+use examples::api_server::{ApiServer, Asked, Store, Transport as Wire};
+use examples::sandbox::{Namespace, Transport, probe};
+use serde_json::{Value as Json, json};
+
+use crate::rig::{Agent, CLUSTER_IP, NFTABLES, PATIENCE, Rig};
+
+fn node(name: &str) -> Json {
+    json!({
+        "metadata": {"name": name},
+        "status": {"addresses": [{"type": "InternalIP", "address": "198.18.0.10"}]},
+    })
+}
+
+fn service(name: &str, ip: &str) -> Json {
+    json!({
+        "metadata": {"name": name, "namespace": "demo"},
+        "spec": {
+            "type": "ClusterIP", "clusterIP": ip, "clusterIPs": [ip], "ipFamilies": ["IPv4"],
+            "ports": [{"name": "t", "protocol": "TCP", "port": 80, "targetPort": 8080}],
+        },
+    })
+}
+
+fn slice(ips: &[&str]) -> Json {
+    let endpoint =
+        |ip: &&str| json!({"addresses": [ip], "nodeName": "n1", "conditions": {"ready": true}});
+    json!({
+        "metadata": {
+            "name": "web-1", "namespace": "demo",
+            "labels": {"kubernetes.io/service-name": "web"},
+        },
+        "addressType": "IPv4",
+        "ports": [{"name": "t", "protocol": "TCP", "port": 8080}],
+        "endpoints": ips.iter().map(endpoint).collect::<Vec<_>>(),
+    })
+}
+
+struct Cluster {
+    store: Arc<Store>,
+    asked: Receiver<Asked>,
+    server: ApiServer,
+}
+
+fn cluster() -> Cluster {
+    let (store, asked) = Store::new();
+    for name in ["n1", "n2"] {
+        store.put("nodes", node(name));
+    }
+    store.put("services", service("web", CLUSTER_IP));
+    store.put("endpointslices", slice(&["10.64.1.1"]));
+    let server = ApiServer::start(&store, Wire::Plain).unwrap();
+    Cluster {
+        store,
+        asked,
+        server,
+    }
+}
+
+fn start(rig: &Rig, cluster: &Cluster, at: &Namespace, name: &str) -> Agent {
+    let file = rig.folder.join("kubeconfig");
+    fs::write(&file, cluster.server.kubeconfig()).unwrap();
+    let objects = ["--kubeconfig", file.to_str().unwrap(), "--node", name];
+    Agent::start_with(NFTABLES, at, &rig.folder, &objects, &[])
+}
+
+fn reached(rig: &Rig, ip: &str) -> Option<String> {
+    let to = format!("{ip}:80").parse().unwrap();
+    let outcome = probe(rig.sandbox.outside(), None, to, Transport::Tcp, PATIENCE).unwrap();
+    outcome.pod().map(str::to_owned)
+}
+
+/// Forwarding goes on while the API server is gone, and everything is caught up afterwards.
+pub(crate) fn api_server_goes_and_comes() {
+    let rig = Rig::new();
+    let cluster = cluster();
+    let mut agent = start(&rig, &cluster, rig.sandbox.node(), "n1");
+    rig.await_synced(&mut agent);
+    assert_eq!(reached(&rig, CLUSTER_IP).as_deref(), Some("web-0"));
+    cluster.store.put("endpointslices", slice(&["10.64.1.2"]));
+    agent.until("change", || {
+        (reached(&rig, CLUSTER_IP)? == "web-1").then_some(())
+    });
+    // Gone, and changed behind its back.
+    let address = cluster.server.address();
+    let Cluster { store, server, .. } = cluster;
+    drop(server);
+    rig.await_metric(
+        &mut agent,
+        "svc_proxy_source_up{kind=\"EndpointSlice\"}",
+        |up| up == 0.0,
+    );
+    assert_eq!(reached(&rig, CLUSTER_IP).as_deref(), Some("web-1"));
+    assert_eq!(rig.get(&agent.health(), "/healthz").unwrap().status, 200);
+    store.put("endpointslices", slice(&["10.64.1.1"]));
+    store.forget_history();
+    let server = ApiServer::start_at(address, &store, Wire::Plain).unwrap();
+    agent.until("catching up", || {
+        (reached(&rig, CLUSTER_IP)? == "web-0").then_some(())
+    });
+    agent.stop();
+    drop(server);
+}
+
+/// Two Services want one address: the loser is named in an Event, and the winner works.
+pub(crate) fn conflict_becomes_an_event() {
+    let rig = Rig::new();
+    let cluster = cluster();
+    cluster.store.put("services", service("zweb", CLUSTER_IP));
+    let mut agent = start(&rig, &cluster, rig.sandbox.node(), "n1");
+    rig.await_synced(&mut agent);
+    assert!(reached(&rig, CLUSTER_IP).is_some());
+    let posted = agent.until("event", || {
+        let asked = cluster.asked.try_recv().ok()?;
+        (asked.method == "POST").then_some(asked)
+    });
+    assert!(
+        posted.path.contains("/namespaces/demo/events"),
+        "{posted:?}"
+    );
+    assert!(
+        posted.body.contains("zweb") && posted.body.contains("Claimed"),
+        "{posted:?}"
+    );
+    agent.stop();
+}
+
+/// Several nodes, each with an agent, follow the same cluster.
+pub(crate) fn two_nodes() {
+    let rigs = [Rig::new(), Rig::new()];
+    let cluster = cluster();
+    let mut agents: Vec<Agent> = rigs
+        .iter()
+        .zip(["n1", "n2"])
+        .map(|(rig, name)| start(rig, &cluster, rig.sandbox.node(), name))
+        .collect();
+    for (rig, agent) in rigs.iter().zip(&mut agents) {
+        rig.await_synced(agent);
+        assert_eq!(reached(rig, CLUSTER_IP).as_deref(), Some("web-0"));
+    }
+    // B-430: deleted and made again.
+    cluster.store.delete("services", "demo", "web");
+    for (rig, agent) in rigs.iter().zip(&mut agents) {
+        agent.until("end of the Service", || {
+            reached(rig, CLUSTER_IP).is_none().then_some(())
+        });
+    }
+    cluster.store.put("services", service("web", "10.96.0.77"));
+    for (rig, agent) in rigs.iter().zip(&mut agents) {
+        agent.until("new Service", || reached(rig, "10.96.0.77"));
+    }
+    agents.into_iter().for_each(|agent| drop(agent.stop()));
+}

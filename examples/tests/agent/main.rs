@@ -1,0 +1,49 @@
+//! The agents as programs, with real kernels and packets: `cargo test -p examples --test agent`.
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a trial fails by panicking"
+)]
+
+mod audit;
+#[cfg(feature = "cluster")]
+mod cluster;
+mod conntrack;
+mod rig;
+mod serve;
+mod takeover;
+
+use std::process::ExitCode;
+
+use examples::sandbox::{Trial, run_trials};
+
+fn main() -> ExitCode {
+    let own = |name, run| Trial { name, run };
+    let trials = [
+        own("serves_and_reports", serve::reports),
+        own("health_check_ports", serve::health_check_ports),
+        own("port_in_use_is_named", serve::port_in_use),
+        own("foreign_flush_is_repaired", serve::foreign_flush),
+        own("silent_deletion_is_audited", audit::silent_deletion),
+        own("rules_outlive_the_agent", serve::restart),
+        own("route_localnet_goes_as_it_came", serve::route_localnet),
+        own("two_instances_in_two_namespaces", serve::two_instances),
+        own("udp_flow_to_a_lost_endpoint", conntrack::lost_endpoint),
+        own("udp_flows_survive_a_restart", conntrack::restart),
+        own("iptables_to_nftables_and_back", takeover::own_backends),
+        own("kube_proxy_iptables_to_nftables", takeover::kube_proxy),
+        #[cfg(feature = "cluster")]
+        own(
+            "api_server_goes_and_comes",
+            cluster::api_server_goes_and_comes,
+        ),
+        #[cfg(feature = "cluster")]
+        own(
+            "conflict_becomes_an_event",
+            cluster::conflict_becomes_an_event,
+        ),
+        #[cfg(feature = "cluster")]
+        own("two_nodes_of_a_cluster", cluster::two_nodes),
+    ];
+    run_trials(&trials)
+}
