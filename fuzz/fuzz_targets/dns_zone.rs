@@ -6,12 +6,10 @@
 mod law;
 
 use libfuzzer_sys::fuzz_target;
-use svc_core::testing::sample;
+use svc_core::testing::Source;
 
 fuzz_target!(|bytes: &[u8]| {
-    if let Some(history) = sample(&law::histories(), bytes)
-        && let Err(broken) = law::refreshing(history)
-    {
+    if let Err(broken) = law::refreshing(law::history(&mut Source::new(bytes))) {
         panic!("{broken}");
     }
 });

@@ -17,7 +17,7 @@ mod error;
 mod family;
 #[cfg(any(test, feature = "testing"))]
 mod fixture;
-#[cfg(any(test, feature = "testing"))]
+#[cfg(feature = "testing")]
 pub(crate) mod laws;
 mod node_port;
 mod repair;

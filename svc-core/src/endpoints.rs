@@ -25,7 +25,7 @@ mod topology;
 
 #[cfg(any(test, feature = "testing"))]
 mod fixture;
-#[cfg(any(test, feature = "testing"))]
+#[cfg(feature = "testing")]
 pub(crate) mod laws;
 #[cfg(test)]
 mod packing_tests;

@@ -23,5 +23,5 @@ pub use flows::{Aims, parse_flow};
 pub use generate::{History, Step, config, endpoint_slice, history, node, service, service_cidr};
 pub use scenario::Scenario;
 pub use source::Source;
-pub use strategy::{bytes, histories, plans, sample};
+pub use strategy::{bytes, histories, plans};
 pub use toy::{Toy, ToyKey};

@@ -6,13 +6,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use proptest::collection::vec;
 use proptest::prelude::*;
 use svc_core::dns::{PodNames, Rcode, RecordType, Zone, ZoneOptions, reverse_name};
 use svc_core::object::{
     Conditions, EndpointExtra, EndpointPort, EndpointSlice, Labels, Pod, PodPhase, Service,
     ServicePort, ServiceType, SliceEndpoint, TargetPort,
 };
+use svc_core::testing::{Source, bytes};
 use svc_core::{ClusterState, Event, IpFamily, Name, NamespacedName, Protocol, WatchEvent};
 
 #[derive(Clone, Debug)]
@@ -22,148 +22,128 @@ enum Step {
     Namespace(WatchEvent<Name, Name>),
 }
 
-fn object_name() -> impl Strategy<Value = NamespacedName> {
-    ("[ab]", "[xyz]").prop_map(|(namespace, name)| NamespacedName::new(namespace, name))
+fn object_name(source: &mut Source<'_>) -> NamespacedName {
+    NamespacedName::new(source.pick(&["a", "b"]), source.pick(&["x", "y", "z"]))
 }
 
-fn address() -> impl Strategy<Value = IpAddr> {
-    prop_oneof![
-        (0u8..2, 1u8..4).prop_map(|(c, d)| IpAddr::from([10, 0, c, d])),
-        (1u16..4).prop_map(|d| IpAddr::from([0xfd00, 0, 0, 0, 0, 0, 0, d])),
-    ]
-}
-
-fn protocol() -> impl Strategy<Value = Protocol> {
-    prop_oneof![Just(Protocol::Tcp), Just(Protocol::Udp)]
-}
-
-prop_compose! {
-    fn service_port()(name in "[pq]?", port in 1u16..4, protocol in protocol()) -> ServicePort {
-        ServicePort {
-            name: name.into(),
-            protocol,
-            port,
-            target_port: TargetPort::Number(port),
-            node_port: None,
-            app_protocol: None,
-        }
+fn address(source: &mut Source<'_>) -> IpAddr {
+    let last = 1 + source.byte() % 3;
+    match source.below(3) {
+        2 => IpAddr::from([0xfd00, 0, 0, 0, 0, 0, 0, last.into()]),
+        third => IpAddr::from([10, 0, third.try_into().unwrap(), last]),
     }
 }
 
-prop_compose! {
-    fn service()(
-        name in object_name(),
-        kind in 0u8..4,
-        ips in vec(address(), 0..3),
-        ports in vec(service_port(), 0..3),
-        external in "[xyz]\\.[ab]\\.svc\\.k\\.?|[xyz]\\.example|1\\.2\\.3\\.4",
-    ) -> Service {
-        let mut service = Service::named(name);
-        service.ports = ports;
-        match kind {
-            0 => service.headless = true,
-            1 => {
-                service.service_type = ServiceType::ExternalName;
-                service.external_name = Some(external.into());
-            }
-            _ => service.cluster_ips = ips,
-        }
-        service
+fn protocol(source: &mut Source<'_>) -> Protocol {
+    source.pick(&[Protocol::Tcp, Protocol::Udp])
+}
+
+fn service_port(source: &mut Source<'_>) -> ServicePort {
+    let port = 1 + u16::from(source.byte() % 3);
+    ServicePort {
+        name: source.pick(&["", "p", "q"]).into(),
+        protocol: protocol(source),
+        port,
+        target_port: TargetPort::Number(port),
+        node_port: None,
+        app_protocol: None,
     }
 }
 
-prop_compose! {
-    fn endpoint()(
-        address in address(),
-        ready in any::<bool>(),
-        hostname in prop::option::of("[hp]"),
-        pod in prop::option::of("[mn]"),
-    ) -> SliceEndpoint {
-        let conditions = if ready { Conditions::READY } else { Conditions::NOT_READY };
-        SliceEndpoint {
-            extra: Some(Arc::new(EndpointExtra {
-                hostname: hostname.map(Into::into),
-                pod: pod.map(Into::into),
-                ..EndpointExtra::default()
-            })),
-            ..SliceEndpoint::new(address, conditions)
+fn service(source: &mut Source<'_>) -> Service {
+    let mut service = Service::named(object_name(source));
+    service.ports = source.several(2, service_port);
+    match source.below(4) {
+        2 => service.headless = true,
+        3 => {
+            service.service_type = ServiceType::ExternalName;
+            let name = object_name(source);
+            let text = match source.below(4) {
+                0 => format!("{}.{}.svc.k", name.name, name.namespace),
+                1 => format!("{}.{}.svc.k.", name.name, name.namespace),
+                2 => format!("{}.example", name.name),
+                _ => "1.2.3.4".to_owned(),
+            };
+            service.external_name = Some(text.into());
         }
+        _ => service.cluster_ips = source.several(2, address),
+    }
+    service
+}
+
+fn endpoint(source: &mut Source<'_>) -> SliceEndpoint {
+    let conditions = source.pick(&[Conditions::READY, Conditions::NOT_READY]);
+    let address = address(source);
+    SliceEndpoint {
+        extra: Some(Arc::new(EndpointExtra {
+            hostname: source.pick(&[None, Some("h"), Some("p")]).map(Into::into),
+            pod: source.pick(&[None, Some("m"), Some("n")]).map(Into::into),
+            ..EndpointExtra::default()
+        })),
+        ..SliceEndpoint::new(address, conditions)
     }
 }
 
-prop_compose! {
-    fn slice()(
-        name in object_name(),
-        service in "[xyz]",
-        ports in vec(("[pq]?", protocol(), 1u16..4), 0..3),
-        endpoints in vec(endpoint(), 0..4),
-    ) -> EndpointSlice {
-        EndpointSlice {
-            name,
-            service: service.into(),
-            family: IpFamily::V4,
-            ports: ports
-                .into_iter()
-                .map(|(name, protocol, port)| EndpointPort {
-                    name: name.into(),
-                    protocol,
-                    port,
-                    app_protocol: None,
-                })
-                .collect(),
-            endpoints: endpoints.into(),
-            headless: false,
-            managed_by: None,
-            labels: None,
-        }
+fn slice(source: &mut Source<'_>) -> EndpointSlice {
+    let ports = source.several(2, |source| EndpointPort {
+        name: source.pick(&["", "p", "q"]).into(),
+        protocol: protocol(source),
+        port: 1 + u16::from(source.byte() % 3),
+        app_protocol: None,
+    });
+    EndpointSlice {
+        name: object_name(source),
+        service: source.pick(&["x", "y", "z"]).into(),
+        family: IpFamily::V4,
+        ports: ports.into(),
+        endpoints: source.several(3, endpoint).into(),
+        headless: false,
+        managed_by: None,
+        labels: None,
     }
 }
 
-prop_compose! {
-    fn pod()(
-        name in object_name(),
-        ips in vec(address(), 0..3),
-        phase in prop_oneof![Just(PodPhase::Running), Just(PodPhase::Succeeded)],
-        terminating in any::<bool>(),
-    ) -> Pod {
-        Pod {
-            name,
-            labels: Labels::new(),
-            ips,
-            phase,
-            ready: true,
-            terminating,
-            node: None,
-            hostname: None,
-            subdomain: None,
-            host_network: false,
-            ports: Vec::new(),
-        }
+fn pod(source: &mut Source<'_>) -> Pod {
+    Pod {
+        name: object_name(source),
+        labels: Labels::new(),
+        ips: source.several(2, address),
+        phase: source.pick(&[PodPhase::Running, PodPhase::Succeeded]),
+        ready: true,
+        terminating: source.chance(50),
+        node: None,
+        hostname: None,
+        subdomain: None,
+        host_network: false,
+        ports: Vec::new(),
     }
 }
 
-fn watch<T: std::fmt::Debug + Clone, K: std::fmt::Debug + Clone>(
-    object: impl Strategy<Value = T> + Clone + 'static,
-    key: impl Strategy<Value = K> + 'static,
-) -> impl Strategy<Value = WatchEvent<T, K>> {
-    prop_oneof![
-        6 => object.clone().prop_map(WatchEvent::Apply),
-        3 => key.prop_map(WatchEvent::Delete),
-        1 => Just(WatchEvent::Init),
-        2 => object.prop_map(WatchEvent::InitApply),
-        1 => Just(WatchEvent::InitDone),
-    ]
+fn namespace(source: &mut Source<'_>) -> Name {
+    source.pick(&["a", "b"]).into()
 }
 
-fn step() -> impl Strategy<Value = Step> {
-    let namespace = || "[ab]".prop_map(Name::from);
-    prop_oneof![
-        3 => watch(service().boxed(), object_name()).prop_map(|e| Step::Cluster(Event::Service(e))),
-        3 => watch(slice().boxed(), object_name())
-            .prop_map(|e| Step::Cluster(Event::EndpointSlice(e))),
-        2 => watch(pod().boxed(), object_name()).prop_map(Step::Pod),
-        1 => watch(namespace().boxed(), namespace()).prop_map(Step::Namespace),
-    ]
+fn watch<T, K>(
+    source: &mut Source<'_>,
+    object: fn(&mut Source<'_>) -> T,
+    key: fn(&mut Source<'_>) -> K,
+) -> WatchEvent<T, K> {
+    match source.below(13) {
+        0..=5 => WatchEvent::Apply(object(source)),
+        6..=8 => WatchEvent::Delete(key(source)),
+        9 => WatchEvent::Init,
+        10 | 11 => WatchEvent::InitApply(object(source)),
+        _ => WatchEvent::InitDone,
+    }
+}
+
+fn step(source: &mut Source<'_>) -> Step {
+    match source.below(9) {
+        0..=2 => Step::Cluster(Event::Service(watch(source, service, object_name))),
+        3..=5 => Step::Cluster(Event::EndpointSlice(watch(source, slice, object_name))),
+        6 | 7 => Step::Pod(watch(source, pod, object_name)),
+        _ => Step::Namespace(watch(source, namespace, namespace)),
+    }
 }
 
 fn options(flags: [bool; 5], pods: PodNames) -> ZoneOptions {
@@ -266,17 +246,18 @@ pub(crate) struct ZoneHistory {
     refresh_every: usize,
 }
 
-prop_compose! {
-    pub(crate) fn histories()(
-        steps in vec(step(), 1..40),
-        flags in any::<[bool; 5]>(),
-        pods in prop_oneof![
-            Just(PodNames::Disabled), Just(PodNames::Verified), Just(PodNames::Insecure)
-        ],
-        refresh_every in 1usize..4,
-    ) -> ZoneHistory {
-        ZoneHistory { steps, flags, pods, refresh_every }
+/// A history of up to 60 steps.
+pub(crate) fn history(source: &mut Source<'_>) -> ZoneHistory {
+    let mut history = ZoneHistory {
+        steps: Vec::new(),
+        flags: [(); 5].map(|()| source.chance(50)),
+        pods: source.pick(&[PodNames::Disabled, PodNames::Verified, PodNames::Insecure]),
+        refresh_every: 1 + source.below(3),
+    };
+    while !source.is_empty() && history.steps.len() < 60 {
+        history.steps.push(step(source));
     }
+    history
 }
 
 /// The refreshed zone equals the one from scratch, and so do its answers.
@@ -348,7 +329,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(400))]
 
     #[test]
-    fn refreshing_equals_rebuilding(history in histories()) {
-        refreshing(history)?;
+    fn refreshing_equals_rebuilding(bytes in bytes(12)) {
+        refreshing(history(&mut Source::new(&bytes)))?;
     }
 }

@@ -70,15 +70,17 @@ impl Rule {
     /// A rule as it was written, but for the chain that it leads to, which is the last word.
     fn opaque(text: &str) -> Self {
         let text = text.trim();
-        let led = text.rsplit_once(' ').and_then(|(before, name)| {
-            let chain = ChainName::new(name)?;
-            let (conditions, jump) = before.rsplit_once(' ')?;
-            match jump {
-                "-j" if chain.is_ours() => Some((conditions, Target::Jump(chain))),
-                "-g" => Some((conditions, Target::Goto(chain))),
-                _ => None,
-            }
-        });
+        let led = text
+            .rsplit_once(char::is_whitespace)
+            .and_then(|(before, name)| {
+                let chain = ChainName::new(name)?;
+                let (conditions, jump) = before.rsplit_once(char::is_whitespace)?;
+                match jump {
+                    "-j" if chain.is_ours() => Some((conditions, Target::Jump(chain))),
+                    "-g" => Some((conditions, Target::Goto(chain))),
+                    _ => None,
+                }
+            });
         let (text, target) = led.unwrap_or((text, Target::Continue));
         Self::new([Match::Opaque(text.trim_end().into())], target)
     }
@@ -94,7 +96,7 @@ fn tokens(text: &str) -> Option<Vec<&str>> {
                 let end = closing_quote(quoted)?;
                 (quoted.get(..end)?, quoted.get(end + 1..)?)
             }
-            None => rest.split_once(' ').unwrap_or((rest, "")),
+            None => rest.split_once(char::is_whitespace).unwrap_or((rest, "")),
         };
         tokens.push(token);
         rest = after.trim_start();
@@ -449,6 +451,7 @@ mod tests {
             "-j LOG --log-prefix \"a b\\",
             "-j LOG --log-prefix \"\"",
             "! -j SVC-a",
+            "-m recent --set --name a\t",
         ] {
             let rule = Rule::parse(text);
             assert_eq!(Rule::parse(&rule.to_string()), rule, "{text}");

@@ -227,7 +227,7 @@ fn write_filter(to: &mut Writer<'_>) {
 }
 
 /// An entry; `None` if it is not UDP, or of another zone.
-fn decode(attrs: Attrs<'_>) -> Option<Tracked> {
+pub(super) fn decode(attrs: Attrs<'_>) -> Option<Tracked> {
     if attrs.find(ct::ZONE).is_some() {
         return None;
     }

@@ -241,6 +241,7 @@ pub fn decode_anything(datagram: &[u8]) -> usize {
         understood += usize::from(decode_set(attrs).is_ok());
         understood += usize::from(decode_elements(attrs, drop).is_ok());
         understood += usize::from(event::decode_event(&message).is_some());
+        understood += usize::from(super::conntrack::decode(attrs).is_some());
     }
     understood
 }

@@ -7,6 +7,7 @@ use alloc::format;
 use alloc::vec::Vec;
 use core::net::IpAddr;
 
+#[cfg(test)]
 use proptest::prelude::*;
 
 use super::fixture::{allocators, service};
@@ -15,6 +16,9 @@ use super::*;
 use crate::name::NamespacedName;
 use crate::net::Protocol;
 use crate::object::{IpFamilyPolicy, Service, ServiceType, TrafficPolicy};
+use crate::testing::Source;
+#[cfg(test)]
+use crate::testing::bytes;
 
 #[derive(Clone, Debug)]
 pub(crate) enum Step {
@@ -29,82 +33,71 @@ pub(crate) enum Step {
     Leak,
 }
 
-fn any_service() -> impl Strategy<Value = Service> {
-    let ports = prop::collection::vec(
-        (
-            80..83u16,
-            0..2u8,
-            prop_oneof![3 => Just(0), 1 => 29_999..30_006u16],
-        ),
-        0..4,
-    );
-    let address = prop_oneof![4 => Just(None), 1 => (0..18u8).prop_map(Some)];
-    (0..8u8, 0..4u8, ports, address, 0..8u8, any::<bool>()).prop_map(
-        |(name, kind, ports, address, policy, local)| {
-            let service_type = match kind {
-                0 => ServiceType::ClusterIp,
-                1 => ServiceType::NodePort,
-                2 => ServiceType::LoadBalancer,
-                _ => ServiceType::ExternalName,
-            };
-            let mut seen = Vec::new();
-            let ports: Vec<(u16, Protocol, u16)> = ports
-                .into_iter()
-                .map(|(port, udp, node_port)| {
-                    // Other types may not have any (B-345).
-                    let node_port = match service_type {
-                        ServiceType::NodePort | ServiceType::LoadBalancer => node_port,
-                        ServiceType::ClusterIp | ServiceType::ExternalName => 0,
-                    };
-                    let protocol = if udp == 1 {
-                        Protocol::Udp
-                    } else {
-                        Protocol::Tcp
-                    };
-                    (port, protocol, node_port)
-                })
-                // What validation refuses (B-344) is not here.
-                .filter(|(port, protocol, node_port)| {
-                    let new = !seen.contains(&(*protocol, *port, 0))
-                        && !seen.contains(&(*protocol, 0, *node_port));
-                    seen.push((*protocol, *port, 0));
-                    if *node_port != 0 {
-                        seen.push((*protocol, 0, *node_port));
-                    }
-                    new
-                })
-                .collect();
-            let mut service = service(&format!("s{name}"), service_type, &ports);
-            if service_type != ServiceType::ExternalName {
-                service.cluster_ips = address
-                    .map(|last| [10, 0, 0, last].into())
-                    .into_iter()
-                    .collect();
-                service.headless = service.cluster_ips.is_empty() && policy == 7;
-                service.ip_family_policy = match policy {
-                    0 => Some(IpFamilyPolicy::PreferDualStack),
-                    1 => Some(IpFamilyPolicy::RequireDualStack),
-                    2 => Some(IpFamilyPolicy::SingleStack),
-                    _ => None,
-                };
-            }
-            if local {
-                service.external_traffic_policy = TrafficPolicy::Local;
-            }
-            service
-        },
-    )
+fn any_service(source: &mut Source<'_>) -> Service {
+    let name = source.below(8);
+    let service_type = source.pick(&[
+        ServiceType::ClusterIp,
+        ServiceType::NodePort,
+        ServiceType::LoadBalancer,
+        ServiceType::ExternalName,
+    ]);
+    let ports = any_ports(source, service_type);
+    let mut service = service(&format!("s{name}"), service_type, &ports);
+    if service_type != ServiceType::ExternalName {
+        if source.chance(20) {
+            let last = source.byte() % 18;
+            service.cluster_ips = [[10, 0, 0, last].into()].into();
+        }
+        service.ip_family_policy = source.pick(&[
+            None,
+            Some(IpFamilyPolicy::PreferDualStack),
+            Some(IpFamilyPolicy::RequireDualStack),
+            Some(IpFamilyPolicy::SingleStack),
+        ]);
+        service.headless = service.cluster_ips.is_empty() && source.chance(12);
+    }
+    if source.chance(50) {
+        service.external_traffic_policy = TrafficPolicy::Local;
+    }
+    service
 }
 
-fn any_step() -> impl Strategy<Value = Step> {
-    prop_oneof![
-        6 => any_service().prop_map(Step::Create),
-        4 => any_service().prop_map(Step::Update),
-        3 => (0..8usize).prop_map(Step::Delete),
-        1 => prop::collection::vec(any_service(), 0..5).prop_map(Step::Assign),
-        1 => Just(Step::Crash),
-        1 => Just(Step::Leak),
-    ]
+/// Ports with node ports; what validation refuses (B-344) is not there.
+fn any_ports(source: &mut Source<'_>, service_type: ServiceType) -> Vec<(u16, Protocol, u16)> {
+    let mut seen = Vec::new();
+    let mut ports = Vec::new();
+    for _ in 0..source.below(4) {
+        let port = 80 + u16::from(source.byte() % 3);
+        let protocol = source.pick(&[Protocol::Tcp, Protocol::Udp]);
+        // Other types may not have any (B-345).
+        let node_port = match service_type {
+            ServiceType::NodePort | ServiceType::LoadBalancer if source.chance(25) => {
+                29_999 + u16::from(source.byte() % 7)
+            }
+            ServiceType::NodePort | ServiceType::LoadBalancer => 0,
+            ServiceType::ClusterIp | ServiceType::ExternalName => 0,
+        };
+        let new = !seen.contains(&(protocol, port, 0)) && !seen.contains(&(protocol, 0, node_port));
+        seen.push((protocol, port, 0));
+        if node_port != 0 {
+            seen.push((protocol, 0, node_port));
+        }
+        if new {
+            ports.push((port, protocol, node_port));
+        }
+    }
+    ports
+}
+
+fn any_step(source: &mut Source<'_>) -> Step {
+    match source.below(16) {
+        0..=5 => Step::Create(any_service(source)),
+        6..=9 => Step::Update(any_service(source)),
+        10..=12 => Step::Delete(source.below(8)),
+        13 => Step::Assign(source.several(5, any_service)),
+        14 => Step::Crash,
+        _ => Step::Leak,
+    }
 }
 
 struct World {
@@ -202,9 +195,13 @@ impl World {
     }
 }
 
-/// Histories of up to 40 steps.
-pub(crate) fn histories() -> impl Strategy<Value = Vec<Step>> {
-    prop::collection::vec(any_step(), 0..40)
+/// A history of up to 60 steps.
+pub(crate) fn history(source: &mut Source<'_>) -> Vec<Step> {
+    let mut steps = Vec::new();
+    while !source.is_empty() && steps.len() < 60 {
+        steps.push(any_step(source));
+    }
+    steps
 }
 
 /// After every step what is allocated is what Services have, nothing twice, and nothing of it is
@@ -224,9 +221,10 @@ pub(crate) fn nothing_twice(steps: Vec<Step>, seed: u64) {
     world.check();
 }
 
+#[cfg(test)]
 proptest! {
     #[test]
-    fn nothing_is_handed_out_twice(steps in histories(), seed: u64) {
-        nothing_twice(steps, seed);
+    fn nothing_is_handed_out_twice(bytes in bytes(8), seed: u64) {
+        nothing_twice(history(&mut Source::new(&bytes)), seed);
     }
 }

@@ -6,6 +6,7 @@ use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::format;
 use alloc::vec::Vec;
 
+#[cfg(test)]
 use proptest::prelude::*;
 
 use super::fixture::{container_port, nodes, pod, port, service};
@@ -15,6 +16,9 @@ use crate::net::IpFamily;
 use crate::object::{
     EndpointPort, EndpointSlice, Pod, PodPhase, Service, SliceEndpoint, TargetPort,
 };
+use crate::testing::Source;
+#[cfg(test)]
+use crate::testing::bytes;
 
 const MAX_ENDPOINTS: u16 = 4;
 const PODS: u16 = 30;
@@ -37,65 +41,74 @@ pub(crate) enum Step {
     },
 }
 
-fn any_pod() -> impl Strategy<Value = Pod> {
-    let labels = proptest::sample::subsequence(APPS.to_vec(), 0..=APPS.len());
-    (0..PODS, labels, any::<bool>(), 0..4u16, 0..6u8, 0..3usize).prop_map(
-        |(i, apps, ready, variant, phase, ips)| {
-            let mut pod = pod("p", i);
-            pod.labels = apps.into_iter().map(|a| (a.into(), "1".into())).collect();
-            pod.ready = ready;
-            pod.terminating = phase == 0;
-            pod.phase = match phase {
-                1 => PodPhase::Failed,
-                _ => PodPhase::Running,
-            };
-            pod.ports = match variant {
-                0 => Vec::new(),
-                n => [container_port("http", 8080 + n)].into(),
-            };
-            pod.ips.truncate(ips);
-            pod
-        },
-    )
+fn any_pod(source: &mut Source<'_>) -> Pod {
+    let mut pod = pod("p", number(source, PODS));
+    let apps = APPS.into_iter().filter(|_| source.chance(50));
+    pod.labels = apps.map(|app| (app.into(), "1".into())).collect();
+    pod.ready = source.chance(50);
+    pod.ports = match number(source, 4) {
+        0 => Vec::new(),
+        n => [container_port("http", 8080 + n)].into(),
+    };
+    let phase = source.below(6);
+    pod.terminating = phase == 1;
+    pod.phase = match phase {
+        2 => PodPhase::Failed,
+        _ => PodPhase::Running,
+    };
+    pod.ips.truncate(source.below(3));
+    pod
 }
 
-fn any_service() -> impl Strategy<Value = Service> {
-    (0..APPS.len(), 0..4usize, any::<bool>(), 0..4u8).prop_map(|(i, families, named, odd)| {
-        let mut service = service(APPS[i]);
-        service.selector = [(APPS[i].into(), "1".into())].into();
-        if odd == 0 {
+fn any_service(source: &mut Source<'_>) -> Service {
+    let i = source.below(APPS.len());
+    let mut service = service(APPS[i]);
+    service.selector = [(APPS[i].into(), "1".into())].into();
+    service.ip_families = match source.below(4) {
+        0 => [IpFamily::V4].into(),
+        1 => [IpFamily::V6].into(),
+        _ => IpFamily::ALL.into(),
+    };
+    if source.chance(50) {
+        service.ports = [port("", 80, TargetPort::Name("http".into()))].into();
+    }
+    match source.below(4) {
+        1 => service.headless = true,
+        2 => {
             let second = APPS[(i + 1) % APPS.len()];
             service.selector.insert(second.into(), "1".into());
         }
-        service.ip_families = match families {
-            0 => [IpFamily::V4].into(),
-            1 => [IpFamily::V6].into(),
-            _ => IpFamily::ALL.into(),
-        };
-        if named {
-            service.ports = [port("", 80, TargetPort::Name("http".into()))].into();
-        }
-        service.headless = odd == 1;
-        service
-    })
+        _ => {}
+    }
+    service
 }
 
-fn any_step() -> impl Strategy<Value = Step> {
-    prop_oneof![
-        12 => any_pod().prop_map(Step::ApplyPod),
-        5 => (0..PODS).prop_map(Step::DeletePod),
-        3 => any_service().prop_map(Step::ApplyService),
-        1 => (0..APPS.len()).prop_map(Step::DeleteService),
-        6 => Just(Step::Reconcile),
-        1 => any::<usize>().prop_map(Step::LoseSlice),
-        1 => any::<usize>().prop_map(Step::DoubleSlice),
-        1 => (0..4usize).prop_map(|written| Step::Crash { written }),
-    ]
+fn any_step(source: &mut Source<'_>) -> Step {
+    match source.below(30) {
+        0..=11 => Step::ApplyPod(any_pod(source)),
+        12..=16 => Step::DeletePod(number(source, PODS)),
+        17..=19 => Step::ApplyService(any_service(source)),
+        20 => Step::DeleteService(source.below(APPS.len())),
+        21..=26 => Step::Reconcile,
+        27 => Step::LoseSlice(source.byte().into()),
+        28 => Step::DoubleSlice(source.byte().into()),
+        _ => Step::Crash {
+            written: source.below(4),
+        },
+    }
 }
 
-/// Histories of up to 60 steps.
-pub(crate) fn histories() -> impl Strategy<Value = Vec<Step>> {
-    prop::collection::vec(any_step(), 0..60)
+fn number(source: &mut Source<'_>, bound: u16) -> u16 {
+    u16::from(source.byte()) % bound
+}
+
+/// A history of up to 80 steps.
+pub(crate) fn history(source: &mut Source<'_>) -> Vec<Step> {
+    let mut steps = Vec::new();
+    while !source.is_empty() && steps.len() < 80 {
+        steps.push(any_step(source));
+    }
+    steps
 }
 
 /// What the API server has.
@@ -269,18 +282,21 @@ pub(crate) fn converges(steps: Vec<Step>) {
     assert_eq!(world.controller().reconcile().0, []);
 }
 
+#[cfg(test)]
 proptest! {
     #[test]
-    fn slices_converge_after_any_history(steps in histories()) {
-        converges(steps);
+    fn slices_converge_after_any_history(bytes in bytes(12)) {
+        converges(history(&mut Source::new(&bytes)));
     }
 
     #[test]
     fn one_pod_touches_two_slices_per_service_and_family(
-        services in prop::collection::vec(any_service(), 1..4),
-        pods in prop::collection::vec(any_pod(), 0..60),
-        changed in any_pod(),
+        bytes in bytes(12),
     ) {
+        let mut source = Source::new(&bytes);
+        let changed = any_pod(&mut source);
+        let services: Vec<_> = (0..4).map(|_| any_service(&mut source)).collect();
+        let pods: Vec<_> = (0..60).map(|_| any_pod(&mut source)).collect();
         let mut world = World::default();
         world.services.extend(services.into_iter().map(|s| (s.name.clone(), s)));
         world.pods.extend(pods.into_iter().map(|pod| (pod.name.clone(), pod)));

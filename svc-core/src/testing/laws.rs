@@ -10,7 +10,7 @@ use alloc::vec::Vec;
 pub use convergence::convergence;
 
 use super::generate::{History, Step};
-use super::strategy::sample;
+use super::source::Source;
 use crate::explain::explain;
 use crate::net::IpFamily;
 use crate::plan::{Plan, Scope};
@@ -283,8 +283,8 @@ pub fn agreement(
 ///
 /// Where it is not.
 pub fn slices(bytes: &[u8]) {
-    use crate::endpoints::laws::{converges, histories};
-    sample(&histories(), bytes).into_iter().for_each(converges);
+    use crate::endpoints::laws::{converges, history};
+    converges(history(&mut Source::new(bytes)));
 }
 
 /// The allocators hand out nothing twice in the history of Services that `bytes` choose.
@@ -293,7 +293,6 @@ pub fn slices(bytes: &[u8]) {
 ///
 /// Where they do.
 pub fn allocations(bytes: &[u8], seed: u64) {
-    use crate::allocate::laws::{histories, nothing_twice};
-    let steps = sample(&histories(), bytes).into_iter();
-    steps.for_each(|steps| nothing_twice(steps, seed));
+    use crate::allocate::laws::{history, nothing_twice};
+    nothing_twice(history(&mut Source::new(bytes)), seed);
 }
