@@ -13,6 +13,7 @@ mod line;
 mod live;
 mod marks;
 mod netlink;
+mod refusal;
 mod render;
 mod scheduler;
 pub mod setting;
