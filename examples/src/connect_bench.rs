@@ -71,21 +71,7 @@ pub fn run(args: &Args) -> Result<(), Box<dyn Error>> {
     sched_setaffinity(Pid::from_raw(0), &core)?;
     let (with, without) = (place("with rules")?, place("without rules")?);
     let empty = place("no services")?;
-    let held = [(&with, args.services), (&empty, 0)].map(|(namespace, services)| {
-        let size = Size {
-            services,
-            endpoints: args.endpoints,
-        };
-        let mut planner = sync_bench::planner(args.backend.mode());
-        sync_bench::load(&mut planner, size);
-        namespace.run(|| install(args, &mut planner).map_err(|error| error.to_string()))
-    });
-    for held in &held {
-        held.as_ref()
-            .map_err(ToString::to_string)?
-            .as_ref()
-            .map_err(String::clone)?;
-    }
+    let _held = [hold(args, &with, args.services)?, hold(args, &empty, 0)?];
     let service = |number: u32| sync_bench::cluster_ip(number);
     let pod = IpAddr::from(Ipv4Addr::new(10, 0, 0, 1));
     let kinds = [
@@ -105,20 +91,48 @@ pub fn run(args: &Args) -> Result<(), Box<dyn Error>> {
         ("pod", &with, SocketAddr::new(pod, PORT)),
         ("node", &with, SocketAddr::new(NODE.addr(), PORT)),
     ];
-    let mut times: Vec<Vec<Duration>> = kinds.iter().map(|_| Vec::new()).collect();
-    for _ in 0..TURNS {
-        for ((_, namespace, to), times) in kinds.iter().zip(&mut times) {
-            times.extend(namespace.run(|| connects(*to, args.connects.div_ceil(TURNS)))??);
-        }
-    }
-    times.iter_mut().for_each(|times| times.sort_unstable());
-    let names = kinds.iter().map(|(name, _, _)| *name);
-    let result = result(args, &names.zip(times).collect::<Vec<_>>());
+    let result = result(args, &in_turns(args, &kinds)?);
     match args.output {
         Output::Json => println!("{result}"),
         Output::Text => print!("{}", to_text(&result)),
     }
     Ok(())
+}
+
+/// Where a kind of connection is made, and to what.
+type Kind<'a> = (&'static str, &'a Namespace, SocketAddr);
+
+/// A kind of connection and its times, sorted.
+type Times = (&'static str, Vec<Duration>);
+
+/// The times of each kind.
+fn in_turns(args: &Args, kinds: &[Kind<'_>]) -> Result<Vec<Times>, Box<dyn Error>> {
+    let empty = |(name, _, _): &Kind<'_>| (*name, Vec::new());
+    let mut times: Vec<Times> = kinds.iter().map(empty).collect();
+    for _ in 0..TURNS {
+        for ((_, namespace, to), (_, times)) in kinds.iter().zip(&mut times) {
+            times.extend(namespace.run(|| connects(*to, args.connects.div_ceil(TURNS)))??);
+        }
+    }
+    times
+        .iter_mut()
+        .for_each(|(_, times)| times.sort_unstable());
+    Ok(times)
+}
+
+/// Writes the rules of so many Services in a namespace, and returns what holds on to them.
+fn hold(
+    args: &Args,
+    namespace: &Namespace,
+    services: u32,
+) -> Result<Box<dyn Send>, Box<dyn Error>> {
+    let size = Size {
+        services,
+        endpoints: args.endpoints,
+    };
+    let mut planner = sync_bench::planner(args.backend.mode());
+    sync_bench::load(&mut planner, size);
+    Ok(namespace.run(|| install(args, &mut planner).map_err(|error| error.to_string()))??)
 }
 
 /// A namespace where every pod address is local, with a server on all of them.
