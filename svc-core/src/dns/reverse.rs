@@ -105,7 +105,8 @@ pub(super) struct Reversed {
 impl Reversed {
     /// Reads a name of any case; none outside `in-addr.arpa` and `ip6.arpa`.
     pub(super) fn decode(name: NameRef<'_>) -> Option<Self> {
-        // Cheaper than counting labels, and true of nearly no query.
+        // Cheaper than counting labels, and true of nearly no query; the octets may also be the
+        // end of a longer label.
         if !ends_with_label(name.octets(), b"\x04arpa\0") {
             return None;
         }
@@ -117,9 +118,12 @@ impl Reversed {
             *labels.get_mut(count)? = label;
             count += 1;
         }
-        let [labels @ .., root, _] = labels.get(..count)? else {
+        let [labels @ .., root, arpa] = labels.get(..count)? else {
             return None;
         };
+        if !arpa.eq_ignore_ascii_case(b"arpa") {
+            return None;
+        }
         let family = if root.eq_ignore_ascii_case(b"in-addr") {
             IpFamily::V4
         } else if root.eq_ignore_ascii_case(b"ip6") {
@@ -205,5 +209,20 @@ fn nibble(label: &[u8]) -> Option<u8> {
             u8::try_from(value).ok()
         }
         [] | [_, ..] => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn octets_at_the_end_of_a_longer_label_are_no_reverse_tree() {
+        let name = |text: &str| text.parse::<DnsName>().ok();
+        let whole = name("1.0.96.10.in-addr.arpa");
+        let ip = whole.as_ref().and_then(|n| reverse_to_address(n.as_ref()));
+        assert_eq!(ip, Some([10, 96, 0, 1].into()));
+        let longer = name("1.0.96.10.in-addr.ar\\004arpa");
+        assert!(longer.is_some_and(|n| reverse_to_address(n.as_ref()).is_none()));
     }
 }
