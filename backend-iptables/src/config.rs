@@ -137,6 +137,36 @@ pub struct Features {
     pub affinity: AffinityBy,
 }
 
+impl Features {
+    /// What the host lacks, and what that means for Services.
+    pub fn remarks(&self) -> Vec<&'static str> {
+        let hairpin = match self.hairpin {
+            HairpinBy::Bpf => None,
+            HairpinBy::Tree => Some("no match bpf: changes of endpoints cost half as much again"),
+        };
+        let source_ports = match self.source_ports {
+            SourcePorts::Random => None,
+            SourcePorts::Kept => {
+                Some("no --random-fully: masqueraded clients may take each other's ports")
+            }
+        };
+        let affinity = match self.affinity {
+            AffinityBy::RecentThenSets => None,
+            AffinityBy::Recent => {
+                Some("no ipset: many Services with session affinity make every packet slow")
+            }
+            AffinityBy::Sets => Some("no match recent: session affinity is kept by ipset alone"),
+            AffinityBy::Nothing => {
+                Some("neither match recent nor ipset: session affinity is not kept")
+            }
+        };
+        [hairpin, source_ports, affinity]
+            .into_iter()
+            .flatten()
+            .collect()
+    }
+}
+
 /// How a connection of an endpoint to itself is found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum HairpinBy {
@@ -197,6 +227,31 @@ impl Default for Features {
             hairpin: HairpinBy::Bpf,
             source_ports: SourcePorts::Random,
             affinity: AffinityBy::RecentThenSets,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_host_lacks_is_named() {
+        assert_eq!(Features::default().remarks(), [""; 0]);
+        let poor = Features {
+            hairpin: HairpinBy::Tree,
+            source_ports: SourcePorts::Kept,
+            affinity: AffinityBy::Nothing,
+        };
+        let named = poor.remarks().join("\n");
+        for word in [
+            "bpf",
+            "--random-fully",
+            "recent",
+            "ipset",
+            "affinity is not kept",
+        ] {
+            assert!(named.contains(word), "{word}: {named}");
         }
     }
 }

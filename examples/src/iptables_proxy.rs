@@ -128,7 +128,9 @@ impl Backend for Iptables {
     }
 
     fn remarks(&self, family: &Family<Renderer, Kernel>) -> Vec<String> {
-        family.kernel.detected().warning.iter().cloned().collect()
+        let warning = family.kernel.detected().warning.iter().cloned();
+        let lacking = family.kernel.config().features.remarks();
+        warning.chain(lacking.into_iter().map(Into::into)).collect()
     }
 
     fn title(&self, family: &Family<Renderer, Kernel>) -> String {

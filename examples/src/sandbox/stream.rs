@@ -97,11 +97,9 @@ impl Drop for ConnectLoop {
 impl Shared {
     fn work(&self, target: &Target, timeout: Duration) {
         let mut target = target.clone();
-        let mut ports = UDP_PORTS.cycle();
+        let mut ports = SOURCE_PORTS.cycle();
         while !self.stop.load(Ordering::Relaxed) {
-            if target.transport == Transport::Udp {
-                target.source_port = ports.next().unwrap_or_default();
-            }
+            target.source_port = ports.next().unwrap_or_default();
             let result = ask(&target, timeout, Closing::Abrupt);
             self.lock().add(result);
             thread::park_timeout(PAUSE);
@@ -230,8 +228,9 @@ fn begin(target: &Target, deadline: Instant) -> Result<(Connection, Answer), Fai
     Ok((connection, answer))
 }
 
-/// Source ports of UDP loops with a source address, one after the other: a port that came again while
-/// the network still remembers it would be the old connection.
-const UDP_PORTS: RangeInclusive<u16> = 10_000..=29_999;
+/// Source ports of loops with a source address, one after the other: a port that came again while
+/// the network still remembers it would be the old connection. A TCP connection that the client cut
+/// off while the server closed it is opened again by connection tracking, with its old server.
+const SOURCE_PORTS: RangeInclusive<u16> = 10_000..=29_999;
 /// Between two attempts, so that a loop leaves the processor to what it watches.
 const PAUSE: Duration = Duration::from_millis(1);
