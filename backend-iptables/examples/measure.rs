@@ -114,6 +114,7 @@ impl Cluster {
             headless: false,
             managed_by: None,
             labels: None,
+            trigger_time: None,
         }
     }
 }

@@ -392,6 +392,7 @@ fn slice(number: u32, endpoints: u32) -> EndpointSlice {
         headless: false,
         managed_by: None,
         labels: None,
+        trigger_time: None,
     }
 }
 

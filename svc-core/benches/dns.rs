@@ -51,6 +51,7 @@ fn slice(i: u32, generation: u8) -> EndpointSlice {
         headless: false,
         managed_by: None,
         labels: None,
+        trigger_time: None,
     }
 }
 

@@ -41,6 +41,7 @@ fn pod(app: &str, i: u32) -> Pod {
         ips: vec![(0x0a40_0000 + i).to_be_bytes().into()],
         phase: PodPhase::Running,
         ready: true,
+        ready_changed: Some(i64::from(i)),
         terminating: false,
         node: Some(format!("node-{}", i % 100).into()),
         hostname: None,

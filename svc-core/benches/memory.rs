@@ -92,6 +92,7 @@ fn event(endpoint: u32, names: &[Name], zones: &[Arc<EndpointExtra>]) -> Vec<Eve
         headless: false,
         managed_by: None,
         labels: None,
+        trigger_time: None,
     })));
     events
 }

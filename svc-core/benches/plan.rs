@@ -69,6 +69,7 @@ fn slice(n: u32, endpoints: u32, protocol: Protocol, first: Conditions) -> Endpo
         headless: false,
         managed_by: None,
         labels: None,
+        trigger_time: None,
     }
 }
 

@@ -22,6 +22,7 @@ mod namespace;
 mod port;
 mod scratch;
 mod topology;
+mod trigger;
 
 #[cfg(any(test, feature = "testing"))]
 mod fixture;
@@ -42,7 +43,9 @@ use alloc::sync::Arc;
 
 use crate::object::{
     EndpointSlice, HEADLESS_LABEL, Labels, MANAGED_BY_LABEL, SERVICE_NAME_LABEL, Service,
+    TRIGGER_TIME_ANNOTATION,
 };
+use crate::time::to_rfc3339;
 
 /// Value of the label `endpointslice.kubernetes.io/managed-by` that the cluster's own controller uses.
 pub const CLUSTER_CONTROLLER: &str = "endpointslice-controller.k8s.io";
@@ -79,6 +82,14 @@ pub fn labels(slice: &EndpointSlice) -> Labels {
     }
     labels.insert(SERVICE_NAME_LABEL.into(), slice.service.clone());
     labels
+}
+
+/// All annotations of a slice, as an API object has them (B-424).
+pub fn annotations(slice: &EndpointSlice) -> Labels {
+    let time = slice.trigger_time.map(to_rfc3339);
+    time.map(|time| (TRIGGER_TIME_ANNOTATION.into(), time.into()))
+        .into_iter()
+        .collect()
 }
 
 /// Labels that slices copy from their Service: all but the reserved ones (B-420).

@@ -80,6 +80,7 @@ mod service_plan;
 mod state;
 #[cfg(feature = "testing")]
 pub mod testing;
+pub mod time;
 #[cfg(feature = "serde")]
 pub mod validate;
 #[cfg(feature = "serde")]

@@ -35,6 +35,8 @@ pub const HEADLESS_LABEL: &str = "service.kubernetes.io/headless";
 pub const SKIP_MIRROR_LABEL: &str = "endpointslice.kubernetes.io/skip-mirror";
 /// Label that names the controller which writes an EndpointSlice (B-422).
 pub const MANAGED_BY_LABEL: &str = "endpointslice.kubernetes.io/managed-by";
+/// Annotation of an EndpointSlice: when what led to its last write happened, in RFC 3339 (B-234, B-424).
+pub const TRIGGER_TIME_ANNOTATION: &str = "endpoints.kubernetes.io/last-change-trigger-time";
 /// Node label that names its zone (B-074).
 pub const ZONE_LABEL: &str = "topology.kubernetes.io/zone";
 

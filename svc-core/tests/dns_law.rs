@@ -100,6 +100,7 @@ fn slice(source: &mut Source<'_>) -> EndpointSlice {
         headless: false,
         managed_by: None,
         labels: None,
+        trigger_time: None,
     }
 }
 
@@ -110,6 +111,7 @@ fn pod(source: &mut Source<'_>) -> Pod {
         ips: source.several(2, address),
         phase: source.pick(&[PodPhase::Running, PodPhase::Succeeded]),
         ready: true,
+        ready_changed: None,
         terminating: source.chance(50),
         node: None,
         hostname: None,

@@ -82,6 +82,7 @@ fn slice(name: &str, service: &str, ports: u32, first: u32, endpoints: u32) -> E
         headless: false,
         managed_by: None,
         labels: None,
+        trigger_time: None,
     }
 }
 

@@ -168,6 +168,7 @@ pub fn service(family: IpFamily) -> impl Strategy<Value = (Service, EndpointSlic
                 headless: false,
                 managed_by: None,
                 labels: Default::default(),
+                trigger_time: None,
             };
             service.ports = vec![port];
             (service, slice)
@@ -376,6 +377,7 @@ pub fn deep_plan(family: IpFamily) -> Plan {
             headless: false,
             managed_by: None,
             labels: None,
+            trigger_time: None,
         };
         services.push((service, slice));
     };

@@ -86,7 +86,7 @@ pub fn to_object(slice: &EndpointSlice) -> Value {
         .map(|(key, value)| (key.to_string(), text(value)))
         .collect();
     let endpoint = |endpoint: &SliceEndpoint| endpoint_object(slice, endpoint);
-    json!({
+    let mut object = json!({
         "apiVersion": "discovery.k8s.io/v1",
         "kind": "EndpointSlice",
         "metadata": {
@@ -97,7 +97,15 @@ pub fn to_object(slice: &EndpointSlice) -> Value {
         "addressType": slice.family,
         "endpoints": slice.endpoints.iter().map(endpoint).collect::<Vec<_>>(),
         "ports": slice.ports.iter().map(port_object).collect::<Vec<_>>(),
-    })
+    });
+    let annotations: Map<String, Value> = endpoints::annotations(slice)
+        .iter()
+        .map(|(key, value)| (key.to_string(), text(value)))
+        .collect();
+    if !annotations.is_empty() {
+        object["metadata"]["annotations"] = annotations.into();
+    }
+    object
 }
 
 fn port_object(port: &EndpointPort) -> Value {

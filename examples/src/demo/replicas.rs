@@ -31,6 +31,7 @@ impl Replicas {
             ips: addresses(number),
             phase: PodPhase::Running,
             ready: true,
+            ready_changed: None,
             terminating: false,
             node: Some(NODE.into()),
             hostname: None,

@@ -180,14 +180,18 @@ fn watches_that_end_at_once_are_asked_for_ever_more_slowly() {
 }
 
 #[test]
-fn a_changed_slice_says_when_its_cause_happened() {
+fn b234_b235_a_changed_slice_says_when_its_cause_happened() {
     let mut changed = slice("web", "web-1", "10.64.1.2");
+    let mut unreadable = slice("web", "web-2", "10.64.1.3");
     let key = "endpoints.kubernetes.io/last-change-trigger-time";
     changed["metadata"]["annotations"][key] = json!("2026-01-05T08:00:00.25Z");
+    unreadable["metadata"]["annotations"][key] = json!("soon");
     let mut rig = rig(|store| {
         store.put("endpointslices", changed.clone());
     });
     rig.until_complete();
+    // It comes first, so a time made of it would too.
+    rig.store.put("endpointslices", unreadable);
     rig.store.put("endpointslices", changed);
     let notice = rig.until("a time", |notice| matches!(notice, Notice::Triggered(_)));
     let at = std::time::UNIX_EPOCH + Duration::from_millis(1_767_600_000_250);

@@ -364,6 +364,7 @@ fn made_up(number: u32) -> (Service, EndpointSlice) {
         headless: false,
         managed_by: None,
         labels: None,
+        trigger_time: None,
     };
     (service, slice)
 }

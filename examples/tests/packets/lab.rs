@@ -221,6 +221,7 @@ pub(crate) fn slice(service: &str, endpoints: &[(&str, &str)]) -> EndpointSlice 
         headless: false,
         managed_by: None,
         labels: None,
+        trigger_time: None,
     }
 }
 

@@ -314,9 +314,24 @@ impl Step<'_> {
         };
         if has_slices(&service) {
             let families = families(&service);
+            let whole = matches!(dirty, Dirty::Whole);
+            let pods = self.pods(&service, entry, dirty);
+            let trigger_time = self.trigger_time(&service, entry, &pods);
+            let frame = Frame {
+                service: &service,
+                labels: copied_labels(&service),
+                headless: is_headless(&service),
+                managed_by: &self.config.managed_by,
+                trigger_time,
+                max_endpoints: usize::from(self.config.max_endpoints.max(1)),
+                taken: &|name| self.namespace.slice_owners.contains_key(name),
+            };
             for family in IpFamily::ALL {
                 if families.contains(&family) {
-                    self.family(&service, entry, family, &dirty);
+                    if whole {
+                        entry.slices_mut(family).reframe(&frame);
+                    }
+                    self.family(&frame, entry, family, &pods);
                 } else {
                     entry
                         .slices_mut(family)
@@ -327,37 +342,53 @@ impl Step<'_> {
         entry.service = Some(service);
     }
 
-    fn family(&mut self, service: &Service, entry: &mut Entry, family: IpFamily, dirty: &Dirty) {
-        let owners = &self.namespace.slice_owners;
-        let frame = Frame {
-            service,
-            labels: copied_labels(service),
-            headless: is_headless(service),
-            managed_by: &self.config.managed_by,
-            max_endpoints: usize::from(self.config.max_endpoints.max(1)),
-            taken: &|name| owners.contains_key(name),
-        };
-        let pods = match dirty {
+    /// The Pods to look at, in whatever family.
+    fn pods(&self, service: &Service, entry: &Entry, dirty: Dirty) -> BTreeSet<Name> {
+        match dirty {
             Dirty::Whole => {
-                entry.slices_mut(family).reframe(&frame);
-                let mut pods: BTreeSet<Name> = entry.slices_mut(family).pods().cloned().collect();
-                pods.extend(self.namespace.selected(service));
-                pods
+                let held = entry.v4.pods().chain(entry.v6.pods());
+                let selected = self.namespace.selected(service);
+                held.cloned().chain(selected).collect()
             }
-            Dirty::Pods(pods) => pods.clone(),
-        };
+            Dirty::Pods(pods) => pods,
+        }
+    }
+
+    /// The earliest change of the round (B-424).
+    fn trigger_time(
+        &self,
+        service: &Service,
+        entry: &mut Entry,
+        pods: &BTreeSet<Name>,
+    ) -> Option<i64> {
+        let mut round = entry.triggers.round(service);
+        for name in pods {
+            let pod = self.namespace.pod(name);
+            round.pod(name, pod.filter(|pod| selects(service, pod)));
+        }
+        round.trigger_time()
+    }
+
+    fn family(
+        &mut self,
+        frame: &Frame<'_>,
+        entry: &mut Entry,
+        family: IpFamily,
+        pods: &BTreeSet<Name>,
+    ) {
+        let service = frame.service;
         let wanted: Vec<Wanted> = pods
-            .into_iter()
-            .map(|pod| self.wanted(service, entry, family, pod))
+            .iter()
+            .map(|pod| self.wanted(service, entry, family, pod.clone()))
             .collect();
         let slices = entry.slices_mut(family);
-        slices.pack(&frame, wanted.into_iter());
+        slices.pack(frame, wanted.into_iter());
         if topology_mode_is_auto(service)
             && let Some(disabled) = slices.assign_hints(self.topology.zone_cpu())
         {
             self.diagnostics.push(disabled.diagnostic(service, family));
         }
-        slices.writes(&frame, self.changes);
+        slices.writes(frame, self.changes);
     }
 
     fn wanted(&mut self, service: &Service, entry: &Entry, family: IpFamily, name: Name) -> Wanted {

@@ -43,6 +43,7 @@ pub(super) fn pod(app: &str, i: u16) -> Pod {
         .into(),
         phase: PodPhase::Running,
         ready: true,
+        ready_changed: None,
         terminating: false,
         node: Some(format!("n{}", i % 3).into()),
         hostname: None,

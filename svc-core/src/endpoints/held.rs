@@ -37,6 +37,8 @@ pub(super) struct Frame<'a> {
     pub(super) labels: Option<Arc<Labels>>,
     pub(super) headless: bool,
     pub(super) managed_by: &'a Name,
+    /// What slices that are written get as their trigger time (B-424).
+    pub(super) trigger_time: Option<i64>,
     pub(super) max_endpoints: usize,
     /// Whether a slice name of the namespace is in use.
     pub(super) taken: &'a dyn Fn(&Name) -> bool,
@@ -391,6 +393,7 @@ impl HeldSlice {
             headless: self.headless,
             managed_by: Some(frame.managed_by.clone()),
             labels: self.labels.clone(),
+            trigger_time: frame.trigger_time,
         }
     }
 }

@@ -83,6 +83,7 @@ fn slices(endpoints: &Endpoints, service: &Service, mut groups: Vec<Group>) -> V
             headless: is_headless(service),
             managed_by: Some(managed_by.clone()),
             labels: labels.clone(),
+            trigger_time: None,
         })
         .collect()
 }

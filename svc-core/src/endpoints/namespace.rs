@@ -10,6 +10,7 @@ use super::endpoint::selects;
 use super::has_slices;
 use super::held::HeldSlices;
 use super::port::ServicePorts;
+use super::trigger::TriggerTimes;
 use crate::name::Name;
 use crate::net::IpFamily;
 use crate::object::{Labels, Pod, Service};
@@ -51,6 +52,7 @@ pub(super) struct Entry {
     pub(super) ports: ServicePorts,
     pub(super) v4: HeldSlices,
     pub(super) v6: HeldSlices,
+    pub(super) triggers: TriggerTimes,
     indexed: Option<Term>,
 }
 
@@ -70,6 +72,7 @@ impl Entry {
             ports: ServicePorts::PerPod,
             v4: HeldSlices::new(IpFamily::V4),
             v6: HeldSlices::new(IpFamily::V6),
+            triggers: TriggerTimes::default(),
             indexed: None,
         }
     }
@@ -120,6 +123,7 @@ impl Namespace {
             return false;
         };
         let known = entry.service.take().is_some();
+        entry.triggers = TriggerTimes::default();
         let indexed = entry.indexed.take();
         self.unindex_service(name, indexed);
         known

@@ -7,6 +7,7 @@ use alloc::vec::Vec;
 use super::auto_hints::{Part, assign};
 use super::endpoint::{LeftOut, endpoint_of, selects};
 use super::port::{Ports, ServicePorts, same_ports};
+use super::trigger;
 use super::{
     CLUSTER_CONTROLLER, DEFAULT_MAX_ENDPOINTS, Topology, copied_labels, families, has_slices,
     is_headless, topology_mode_is_auto,
@@ -23,7 +24,8 @@ type Group = (Ports, Vec<SliceEndpoint>);
 ///
 /// Pods that the Service does not select are passed over, so all Pods may be given. The order of
 /// Pods decides the order of endpoints; names are `<service>-<family>-<number>`. A Service whose
-/// selector matches nothing gets one empty slice per family (B-399).
+/// selector matches nothing gets one empty slice per family (B-399). What led to them is the creation
+/// of the Service (B-424).
 ///
 /// ```
 /// use svc_core::object::{Pod, Service};
@@ -51,6 +53,7 @@ pub fn slices<'a>(
         .collect();
     let managed_by = Name::from(CLUSTER_CONTROLLER);
     let labels = copied_labels(service);
+    let trigger_time = trigger::service_time(service);
     let mut slices = Vec::new();
     for family in families(service) {
         let groups = groups(service, &pods, family, topology, &mut diagnostics);
@@ -67,6 +70,7 @@ pub fn slices<'a>(
                 headless: is_headless(service),
                 managed_by: Some(managed_by.clone()),
                 labels: labels.clone(),
+                trigger_time,
             });
         }
     }

@@ -28,6 +28,9 @@ pub struct EndpointSlice {
     /// `metadata.labels` but for those with a meaning of their own, when there are any: copied from
     /// the Service, so slices of a Service share them (B-420).
     pub labels: Option<Arc<Labels>>,
+    /// Annotation [`TRIGGER_TIME_ANNOTATION`](super::TRIGGER_TIME_ANNOTATION), in seconds since
+    /// 1970 (B-424).
+    pub trigger_time: Option<i64>,
 }
 
 /// One entry of `ports` of an EndpointSlice.
@@ -122,6 +125,7 @@ impl EndpointSlice {
             headless: false,
             managed_by: None,
             labels: None,
+            trigger_time: None,
         }
     }
 

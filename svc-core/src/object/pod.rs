@@ -18,6 +18,8 @@ pub struct Pod {
     pub phase: PodPhase,
     /// Condition `Ready` (B-404).
     pub ready: bool,
+    /// `lastTransitionTime` of condition `Ready`, in seconds since 1970 (B-424).
+    pub ready_changed: Option<i64>,
     /// Whether `metadata.deletionTimestamp` is set (B-403).
     pub terminating: bool,
     /// `spec.nodeName`.

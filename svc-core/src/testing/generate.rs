@@ -266,6 +266,7 @@ pub fn endpoint_slice(source: &mut Source<'_>) -> EndpointSlice {
         headless: source.chance(3),
         managed_by: None,
         labels: None,
+        trigger_time: None,
     }
 }
 

@@ -372,6 +372,7 @@ fn read_slice(words: &[&str]) -> Result<EndpointSlice, String> {
         headless,
         managed_by: None,
         labels: None,
+        trigger_time: None,
     })
 }
 

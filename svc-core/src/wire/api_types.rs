@@ -77,6 +77,7 @@ macro_rules! moved {
     (@list $from:ident $field:ident) => { list($from.$field) };
     (@map $from:ident $field:ident) => { map($from.$field) };
     (@number $from:ident $field:ident) => { number($from.$field) };
+    (@instant $from:ident $field:ident) => { time(Some($from.$field)) };
     (@time $from:ident $field:ident) => { time($from.$field) };
 }
 
@@ -249,6 +250,7 @@ moved!(core::NodeAddress => NodeAddress {
 moved!(core::NodeCondition => Condition {
     kind: same type_,
     status: same,
+    last_transition_time: time,
 });
 
 impl From<BTreeMap<String, ApiQuantity>> for Resources {
@@ -272,6 +274,7 @@ moved!(networking::ServiceCIDRStatus => ServiceCidrStatus { conditions: list, })
 moved!(meta::Condition => Condition {
     kind: same type_,
     status: same,
+    last_transition_time: instant,
 });
 
 moved!(core::Pod => Pod {
@@ -312,6 +315,7 @@ moved!(core::PodIP => PodIp { ip: same, });
 moved!(core::PodCondition => Condition {
     kind: same type_,
     status: same,
+    last_transition_time: time,
 });
 
 moved!(core::PodTemplateSpec => PodTemplate {

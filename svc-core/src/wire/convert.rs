@@ -9,7 +9,6 @@ mod quantity;
 mod service;
 #[cfg(test)]
 mod tests;
-mod time;
 
 use alloc::string::String;
 use alloc::vec::Vec;

@@ -33,5 +33,6 @@ record! {
     Condition {
         kind: String = "type",
         status: String = "status",
+        last_transition_time: String = "lastTransitionTime",
     }
 }

@@ -13,7 +13,9 @@ use crate::net::IpFamily;
 use crate::object::{
     Conditions, EndpointExtra, EndpointPort, EndpointSlice, EndpointSubset, Endpoints,
     HEADLESS_LABEL, Hints, MANAGED_BY_LABEL, SERVICE_NAME_LABEL, SKIP_MIRROR_LABEL, SliceEndpoint,
+    TRIGGER_TIME_ANNOTATION,
 };
+use crate::time::from_rfc3339;
 use crate::wire::endpoint_slice as wire;
 use crate::wire::field::Field;
 use crate::wire::metadata::ObjectReference;
@@ -59,6 +61,8 @@ impl Conversion {
             headless: has_label(metadata, HEADLESS_LABEL),
             managed_by: (!managed_by.is_empty()).then(|| self.names.share(managed_by)),
             labels: (!labels.is_empty()).then(|| Arc::new(labels)),
+            // One that is no time is no sample, and no error (B-235).
+            trigger_time: from_rfc3339(entry(&metadata.annotations, TRIGGER_TIME_ANNOTATION)),
         };
         (Some(object), notes.finish())
     }

@@ -6,7 +6,9 @@ use super::notes::Notes;
 use super::{Conversion, Converted, condition, labels, port};
 use crate::diagnostic::{DiagnosticReason, ObjectKind};
 use crate::object::{ContainerPort, Pod, PodPhase, Workload, WorkloadKind};
+use crate::time::from_rfc3339;
 use crate::wire::field::Field;
+use crate::wire::metadata::Condition;
 use crate::wire::pod as wire;
 
 impl Conversion {
@@ -29,6 +31,7 @@ impl Conversion {
             ips: pod_ips(&mut notes, status),
             phase: pod_phase(&mut notes, status),
             ready: condition(&mut notes, &status.conditions, "Ready").unwrap_or(false),
+            ready_changed: ready_changed(&status.conditions),
             terminating: !metadata.deletion_timestamp.is_empty(),
             host_network: host_network.copied().unwrap_or(false),
             node: self.optional_name(&mut notes, &spec.node_name, format_args!("spec.nodeName")),
@@ -155,6 +158,13 @@ fn object_kind(kind: WorkloadKind) -> ObjectKind {
         WorkloadKind::ReplicaSet => ObjectKind::ReplicaSet,
         WorkloadKind::StatefulSet => ObjectKind::StatefulSet,
     }
+}
+
+/// When condition `Ready` last changed; a time that is none only costs a sample (B-235).
+fn ready_changed(conditions: &Field<Vec<Field<Condition>>>) -> Option<i64> {
+    let mut members = conditions.value()?.iter().filter_map(Field::value);
+    let ready = members.find(|condition| condition.kind.text() == "Ready")?;
+    from_rfc3339(ready.last_transition_time.text())
 }
 
 fn pod_ips(notes: &mut Notes, status: &wire::PodStatus) -> Vec<IpAddr> {

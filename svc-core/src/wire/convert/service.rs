@@ -5,7 +5,7 @@ use alloc::string::String;
 use alloc::vec::Vec;
 
 use super::notes::Notes;
-use super::{Conversion, Converted, entry, has_label, labels, port, time};
+use super::{Conversion, Converted, entry, has_label, labels, port};
 use crate::diagnostic::{DiagnosticReason, ObjectKind};
 use crate::name::NamespacedName;
 use crate::net::IpFamily;
@@ -13,6 +13,7 @@ use crate::object::{
     HEADLESS_LABEL, IngressIp, IpFamilyPolicy, IpMode, SERVICE_PROXY_NAME_LABEL, Service,
     ServiceExtra, ServicePort, ServiceType, TargetPort, TrafficDistribution, TrafficPolicy,
 };
+use crate::time::from_rfc3339;
 use crate::wire::field::{Field, IntOrString};
 use crate::wire::metadata::Metadata;
 use crate::wire::service as wire;
@@ -374,7 +375,7 @@ fn created(notes: &mut Notes, metadata: &Metadata) -> i64 {
     let Some(text) = notes.text(&metadata.creation_timestamp, path) else {
         return 0;
     };
-    let seconds = time::seconds(text);
+    let seconds = from_rfc3339(text);
     if seconds.is_none() {
         notes.invalid(path, "a time such as 2026-01-05T08:00:00Z", text);
     }

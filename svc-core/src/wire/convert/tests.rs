@@ -439,7 +439,10 @@ fn b410_a_pod_has_the_ports_of_containers_and_sidecars() {
         "status": {
             "phase": "Running",
             "podIPs": [{"ip": "10.64.1.1"}, {"ip": "fd10:64:0:1::1"}],
-            "conditions": [{"type": "Ready", "status": "True"}],
+            "conditions": [
+                {"type": "Initialized", "status": "True", "lastTransitionTime": "2025-01-01T00:00:00Z"},
+                {"type": "Ready", "status": "True", "lastTransitionTime": "2026-01-05T08:00:00Z"},
+            ],
         },
     }));
     let (pod, diagnostics) = Conversion::default().pod(&wire);
@@ -448,6 +451,7 @@ fn b410_a_pod_has_the_ports_of_containers_and_sidecars() {
     assert_eq!(ports, [("http", 80), ("", 2)]);
     assert_eq!(pod.ips.len(), 2);
     assert!(pod.ready && pod.terminating);
+    assert_eq!(pod.ready_changed, Some(1_767_600_000));
     assert_eq!(
         diagnostics[0].field,
         "spec.containers[0].ports[1].containerPort"
@@ -536,6 +540,26 @@ fn service(spec: Json) -> (object::Service, String) {
 fn convert_service(json: Json) -> (Option<object::Service>, String) {
     let (service, diagnostics) = Conversion::default().service(&read(json));
     (service, lines(&diagnostics))
+}
+
+#[test]
+fn b235_a_slice_with_an_unreadable_trigger_time_is_one_without() {
+    let read = |time: &str| {
+        let json = json!({
+            "metadata": {
+                "name": "web-1",
+                "namespace": "demo",
+                "labels": {"kubernetes.io/service-name": "web"},
+                "annotations": {"endpoints.kubernetes.io/last-change-trigger-time": time},
+            },
+            "addressType": "IPv4",
+        });
+        let (slice, diagnostics) = Conversion::default().endpoint_slice(&read(json));
+        assert_eq!(lines(&diagnostics), "");
+        slice.unwrap().trigger_time
+    };
+    assert_eq!(read("2026-01-05T08:00:00.123456789Z"), Some(1_767_600_000));
+    assert_eq!(read("soon"), None);
 }
 
 fn slice(mut json: Json) -> (Option<object::EndpointSlice>, String) {
