@@ -5,7 +5,6 @@ use std::net::IpAddr;
 use svc_core::{Flow, Masquerade, Plan, Target, Unserved, Verdict};
 
 use crate::config::{Config, HairpinBy};
-use crate::program::Host;
 
 /// A deviation from [`Plan::route`] that is known and allowed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -15,9 +14,6 @@ pub enum Deviation {
     /// addresses that another service port has masqueraded. Such packets come by only where
     /// source addresses are not what they seem (B-153).
     RemoteHairpin,
-    /// A connection from elsewhere to an endpoint with an address of this node is not masqueraded:
-    /// the kernel delivers it without passing POSTROUTING, and answers find their way all the same.
-    LocalDelivery,
     /// With node ports at 127.0.0.1, other packets to the loopback range that do not come from
     /// there are dropped (B-126): the plan leaves them alone, and so would the kernel drop them
     /// without the setting that those node ports need.
@@ -31,9 +27,8 @@ pub enum Deviation {
 
 impl Deviation {
     /// All deviations.
-    pub const ALL: [Self; 5] = [
+    pub const ALL: [Self; 4] = [
         Self::RemoteHairpin,
-        Self::LocalDelivery,
         Self::LoopbackGuard,
         Self::UnknownPort,
         Self::UnallocatedAddress,
@@ -62,17 +57,13 @@ pub fn route(config: &Config, plan: &Plan, flow: &Flow) -> Verdict {
 
 /// The target with what POSTROUTING does, if the packet gets there.
 fn masqueraded(target: Target, hairpin: bool, plan: &Plan, flow: &Flow) -> Target {
-    let host = Host::of(plan);
-    let sent = flow.interface.is_none() && host.is_local(flow.source);
     let ip = target.endpoint.ip();
-    let masquerade = match host.is_local(ip) && !sent {
-        true => Masquerade::Never,
-        false if hairpin && ip == flow.source => Masquerade::Always,
-        false => target.masquerade,
-    };
-    Target {
-        masquerade,
-        ..target
+    match hairpin && ip == flow.source && !plan.is_delivered(ip, flow) {
+        true => Target {
+            masquerade: Masquerade::Always,
+            ..target
+        },
+        false => target,
     }
 }
 

@@ -13,6 +13,9 @@ pub enum Capability {
     /// A connection of the node whose source is an address on our link, as the kernel picks it
     /// when a program does not, counts as one of the node and is masqueraded.
     OwnSource,
+    /// An endpoint with an address on our link, which is that of a front end, is this node: what others
+    /// send it is delivered here, and not masqueraded.
+    OwnEndpoint,
     /// A client stays with its destination at one address and port: each virtual server remembers
     /// clients for itself (B-289).
     PersistencePerServer,
@@ -25,9 +28,10 @@ pub enum Capability {
 
 impl Capability {
     /// All of them.
-    pub const ALL: [Self; 5] = [
+    pub const ALL: [Self; 6] = [
         Self::OtherPorts,
         Self::OwnSource,
+        Self::OwnEndpoint,
         Self::PersistencePerServer,
         Self::HashedInsiders,
         Self::Scheduled,
@@ -41,6 +45,9 @@ impl fmt::Display for Capability {
                 "other ports of a front end's address are unknown ports of the node"
             }
             Self::OwnSource => "the node's connections from a front end's address are masqueraded",
+            Self::OwnEndpoint => {
+                "connections to an endpoint with a front end's address are not masqueraded"
+            }
             Self::PersistencePerServer => "a client stays with its endpoint per address and port",
             Self::HashedInsiders => {
                 "under a Local policy pods and the node stay with an endpoint by a hash"
@@ -53,6 +60,22 @@ impl fmt::Display for Capability {
 /// What IPVS does with the first packet of a connection of a client that it does not know yet, and
 /// the capability that makes it another verdict than that of the plan.
 pub fn expected(plan: &Plan, flow: &Flow) -> (Verdict, Option<Capability>) {
+    let (mut verdict, mut capability) = scheduled(plan, flow);
+    if let Verdict::Forward(targets) = &mut verdict {
+        let sent = flow.interface.is_none()
+            && (plan.node.is_local(flow.source) || is_bound(plan, flow.source));
+        for target in targets.iter_mut().filter(|_| !sent) {
+            if target.masquerade == Masquerade::Always && is_bound(plan, target.endpoint.ip()) {
+                target.masquerade = Masquerade::Never;
+                capability = Some(Capability::OwnEndpoint);
+            }
+        }
+    }
+    (verdict, capability)
+}
+
+/// The same before packets leave, or do not.
+fn scheduled(plan: &Plan, flow: &Flow) -> (Verdict, Option<Capability>) {
     let decision = plan.decide(flow);
     let Some(answering) = decision.frontend else {
         if is_bound(plan, flow.destination.ip()) {

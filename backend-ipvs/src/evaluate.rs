@@ -135,7 +135,12 @@ impl<'r> Evaluator<'r> {
         for endpoint in self.destinations(server) {
             let mut packet = packet.clone();
             packet.translate(endpoint);
-            let masquerade = match self.hook(Hook::Postrouting, &mut packet)? {
+            // Delivered on the node: no postrouting.
+            let end = match !own && self.is_local(endpoint.ip()) {
+                true => End::Accept,
+                false => self.hook(Hook::Postrouting, &mut packet)?,
+            };
+            let masquerade = match end {
                 End::Masquerade => Masquerade::Always,
                 End::Accept | End::Drop | End::Reject => Masquerade::Never,
             };

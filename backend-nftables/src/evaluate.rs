@@ -283,7 +283,11 @@ impl<'r> Evaluator<'r> {
                 End::Translate(_) | End::Masquerade => Err(Fault::SourceAlone),
             };
         };
-        let masquerade = match machine.hook(Hook::Postrouting, &packet)? {
+        let end = match !own && self.host.is_local(endpoint.ip()) {
+            true => End::Accept,
+            false => machine.hook(Hook::Postrouting, &packet)?,
+        };
+        let masquerade = match end {
             End::Accept => Masquerade::Never,
             End::Masquerade => Masquerade::Always,
             End::Drop => return Ok(Verdict::Drop),

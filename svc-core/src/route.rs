@@ -136,12 +136,12 @@ impl Plan {
             return decision(Verdict::Pass, Reason::OtherFamily);
         }
         if let Some(found) = self.answering(flow.protocol, &FrontendAddress::Ip(flow.destination)) {
-            return answer(flow, origin, found);
+            return self.answer(flow, origin, found);
         }
         let node_port = FrontendAddress::NodePort(flow.destination.port());
         if let Some(found) = self.answering(flow.protocol, &node_port) {
             if self.node.node_ports.serve(ip) {
-                return answer(flow, origin, found);
+                return self.answer(flow, origin, found);
             }
             if self.node.is_local(ip) {
                 return self.beside_node_ports(flow, origin, found);
@@ -187,7 +187,7 @@ impl Plan {
         if refuses {
             return Decision {
                 origin,
-                ..answer(flow, Origin::External, found)
+                ..self.answer(flow, Origin::External, found)
             };
         }
         Decision {
@@ -205,6 +205,67 @@ impl Plan {
                 && matches!(frontend.at, FrontendAddress::Ip(at) if at.ip() == ip)
         })
     }
+    fn answer(&self, flow: &Flow, origin: Origin, found: Answering) -> Decision {
+        let Some(frontend) = found.frontend() else {
+            return Decision {
+                verdict: Verdict::Pass,
+                reason: Reason::NotAService,
+                origin,
+                frontend: None,
+            };
+        };
+        let (verdict, reason) = if frontend.sources.allow(flow.source) {
+            let route = frontend.routes.at(origin);
+            let verdict = match route {
+                Route::Reject => Verdict::Reject,
+                Route::Drop => Verdict::Drop,
+                Route::Forward { to, masquerade } => {
+                    Verdict::Forward(self.targets(&found.plan, *to, *masquerade, flow))
+                }
+            };
+            (verdict, reason(frontend, origin, route))
+        } else {
+            (Verdict::Drop, Reason::SourceNotAllowed)
+        };
+        Decision {
+            verdict,
+            reason,
+            origin,
+            frontend: Some(found),
+        }
+    }
+
+    fn targets(
+        &self,
+        port: &ServicePortPlan,
+        to: Scope,
+        masquerade: Masquerade,
+        flow: &Flow,
+    ) -> Vec<Target> {
+        let endpoints = port.endpoints(to).iter();
+        let mut targets: Vec<Target> = endpoints
+            .map(|endpoint| Target {
+                endpoint: endpoint.socket(),
+                masquerade: if self.is_delivered(endpoint.ip, flow) {
+                    Masquerade::Never
+                } else if endpoint.ip == flow.source && port.masquerades_hairpin(endpoint) {
+                    Masquerade::Always
+                } else {
+                    masquerade
+                },
+            })
+            .collect();
+        targets.sort_unstable();
+        targets
+    }
+
+    /// Whether a packet from elsewhere reaches an endpoint without leaving the node, as those in the
+    /// host's network: it does not pass POSTROUTING, the only place where sources are masqueraded,
+    /// and answers come by here all the same.
+    pub fn is_delivered(&self, endpoint: IpAddr, flow: &Flow) -> bool {
+        let sent = flow.interface.is_none() && self.node.is_local(flow.source);
+        !sent && self.node.is_local(endpoint)
+    }
 }
 
 fn unserved(what: Unserved) -> Verdict {
@@ -213,56 +274,6 @@ fn unserved(what: Unserved) -> Verdict {
         Unserved::Reject => Verdict::Reject,
         Unserved::Drop => Verdict::Drop,
     }
-}
-
-fn answer(flow: &Flow, origin: Origin, found: Answering) -> Decision {
-    let Some(frontend) = found.frontend() else {
-        return Decision {
-            verdict: Verdict::Pass,
-            reason: Reason::NotAService,
-            origin,
-            frontend: None,
-        };
-    };
-    let (verdict, reason) = if frontend.sources.allow(flow.source) {
-        let route = frontend.routes.at(origin);
-        let verdict = match route {
-            Route::Reject => Verdict::Reject,
-            Route::Drop => Verdict::Drop,
-            Route::Forward { to, masquerade } => {
-                Verdict::Forward(targets(&found.plan, *to, *masquerade, flow.source))
-            }
-        };
-        (verdict, reason(frontend, origin, route))
-    } else {
-        (Verdict::Drop, Reason::SourceNotAllowed)
-    };
-    Decision {
-        verdict,
-        reason,
-        origin,
-        frontend: Some(found),
-    }
-}
-
-fn targets(
-    plan: &ServicePortPlan,
-    to: Scope,
-    masquerade: Masquerade,
-    source: IpAddr,
-) -> Vec<Target> {
-    let endpoints = plan.endpoints(to).iter();
-    let mut targets: Vec<Target> = endpoints
-        .map(|endpoint| Target {
-            endpoint: endpoint.socket(),
-            masquerade: match endpoint.ip == source && plan.masquerades_hairpin(endpoint) {
-                true => Masquerade::Always,
-                false => masquerade,
-            },
-        })
-        .collect();
-    targets.sort_unstable();
-    targets
 }
 
 fn reason(frontend: &Frontend, origin: Origin, route: &Route) -> Reason {

@@ -168,7 +168,8 @@ impl World {
         }
     }
 
-    /// Makes a pod run at a place and serve ports, among others that it serves.
+    /// Makes a pod run at a place and serve ports, among others that it serves. One with an address of
+    /// the node is in the node's own network.
     fn add_pod(
         &mut self,
         ip: IpAddr,
@@ -179,10 +180,17 @@ impl World {
             self.pods.remove(&ip);
             self.sandbox.remove_pod(&ip.to_string())?;
         }
+        let of_node = self.node_addresses.contains(&ip);
         if !self.pods.contains_key(&ip) {
-            self.start(ip, place)?;
+            match of_node {
+                true => self.started(ip, place),
+                false => self.start(ip, place)?,
+            }
         }
-        let namespace = self.sandbox.pod(&ip.to_string()).map(|pod| pod.namespace());
+        let namespace = match of_node {
+            true => Some(self.sandbox.node()),
+            false => self.sandbox.pod(&ip.to_string()).map(|pod| pod.namespace()),
+        };
         if let (Some(pod), Some(namespace)) = (self.pods.get_mut(&ip), namespace) {
             for (transport, port) in served {
                 if let Entry::Vacant(free) = pod.servers.entry((*transport, *port)) {
@@ -206,9 +214,13 @@ impl World {
                 .node()
                 .add_address(&link, MASQUERADED_TO_PODS)?;
         }
+        self.started(ip, place);
+        Ok(())
+    }
+
+    fn started(&mut self, ip: IpAddr, place: Place) {
         let servers = BTreeMap::new();
         self.pods.insert(ip, Running { place, servers });
-        Ok(())
     }
 
     /// Starts one client with several addresses, outside the cluster.

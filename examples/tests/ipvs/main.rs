@@ -68,6 +68,7 @@ fn main() -> ExitCode {
             trial("sctp_ipvs", || sctp(&IPVS)),
             trial("ipvs_figures", objects::figures),
             trial("ipvs_hairpin", || frontends::hairpin(&IPVS)),
+            trial("ipvs_host_network", || frontends::host_network(&IPVS)),
             trial("ipvs_reject_without_endpoints", || {
                 frontends::no_endpoints(&IPVS);
             }),

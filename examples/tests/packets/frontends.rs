@@ -113,6 +113,33 @@ pub(crate) fn hairpin(under_test: &UnderTest) {
     }
 }
 
+/// A pod in the node's own network: what others send it is delivered without being masqueraded, as
+/// the plan says; what goes on to another node is.
+pub(crate) fn host_network(under_test: &UnderTest) {
+    let mut lab = Lab::new(under_test);
+    let endpoints = |family: &Family| vec![(family.node, "n1"), family.endpoints[2]];
+    lab.apply(&web(""), &slices(endpoints));
+    for family in &FAMILIES {
+        let [_, _, away] = family.addresses();
+        for transport in TRANSPORTS {
+            let here = at(family.node, target_port(transport));
+            let away = at(away, target_port(transport));
+            let mut targets = [here.to_string(), format!("{away}{MASQUERADED}")];
+            // Sorted as addresses are.
+            if away < here {
+                targets.reverse();
+            }
+            let outside = format!("forward {}", targets.join(" "));
+            let node_port = at(family.node, 30_000 + port(transport));
+            lab.check_each(&[family.client, family.pod], node_port, transport, &outside);
+            let cluster_ip = at(family.cluster_ip, port(transport));
+            lab.check(family.client, cluster_ip, transport, &outside);
+            let plain = outside.replace(MASQUERADED, PLAIN);
+            lab.check(family.pod, cluster_ip, transport, &plain);
+        }
+    }
+}
+
 /// A Service without endpoints refuses, until it has one.
 pub(crate) fn no_endpoints(under_test: &UnderTest) {
     let mut lab = Lab::new(under_test);

@@ -42,6 +42,7 @@ macro_rules! scenarios {
         scenarios!($backend, $under_test,
             families_transports_front_ends: frontends::matrix,
             hairpin: frontends::hairpin,
+            host_network: frontends::host_network,
             reject_without_endpoints: frontends::no_endpoints,
             unallocated_addresses_and_unknown_ports: frontends::unserved,
             source_ranges: frontends::source_ranges,

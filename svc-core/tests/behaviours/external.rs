@@ -35,6 +35,18 @@ fn b103_external_policy_cluster_masquerades_everybody() {
     }
 }
 
+/// What stays on the node does not pass POSTROUTING, where sources are masqueraded.
+#[test]
+fn an_endpoint_with_an_address_of_the_node_sees_clients_as_they_are() {
+    let text = WEB.replace("10.64.1.1", "198.18.0.10");
+    let outside = "forward 10.64.2.1:80+masquerade 198.18.0.10:80";
+    for source in ["203.0.113.7", "10.64.1.200"] {
+        at_each(&text, source, outside);
+    }
+    let own = "forward 10.64.2.1:80+masquerade 198.18.0.10:80+masquerade";
+    at_each(&text, "198.18.0.10", own);
+}
+
 #[test]
 fn b104_external_policy_local_preserves_the_source() {
     at_each(&local(), "203.0.113.7", "forward 10.64.1.1:80");
