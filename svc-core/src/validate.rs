@@ -46,6 +46,8 @@ mod warning;
 #[cfg(test)]
 mod fixture;
 #[cfg(test)]
+mod policy_tests;
+#[cfg(test)]
 mod tests;
 #[cfg(test)]
 mod update_tests;

@@ -3,9 +3,10 @@
 use alloc::format;
 use alloc::string::String;
 
+use expect_test::{Expect, expect};
 use serde_json::{Value, json};
 
-use super::FieldError;
+use super::{Allocation, FieldError, create, default_service, service};
 use crate::wire::Service;
 
 /// A valid ClusterIP Service, before defaulting.
@@ -55,4 +56,36 @@ fn merge(target: &mut Value, patch: Value) {
 /// One error a line.
 pub(super) fn text(errors: &[FieldError]) -> String {
     errors.iter().map(|error| format!("{error}\n")).collect()
+}
+
+/// Errors of a new Service whose `spec` is that of the base with a patch.
+#[track_caller]
+pub(super) fn check(spec: Value, expected: Expect) {
+    let mut service = with_spec(spec);
+    let errors = create(&mut service).err().unwrap_or_default();
+    expected.assert_eq(&text(&errors));
+}
+
+#[track_caller]
+pub(super) fn check_valid(spec: Value) {
+    check(spec, expect![""]);
+}
+
+/// Errors of a Service that has not been defaulted.
+#[track_caller]
+pub(super) fn check_raw(spec: Value, expected: Expect) {
+    let errors = service(&with_spec(spec), Allocation::Done);
+    expected.assert_eq(&text(&errors));
+}
+
+#[track_caller]
+pub(super) fn check_warnings(spec: Value, expected: Expect) {
+    let warnings = create(&mut with_spec(spec)).unwrap();
+    expected.assert_eq(&text(&warnings));
+}
+
+pub(super) fn defaulted(spec: Value) -> String {
+    let mut service = with_spec(spec);
+    default_service(&mut service);
+    serde_json::to_string(&service.spec).unwrap()
 }

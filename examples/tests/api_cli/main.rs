@@ -1,11 +1,13 @@
 //! Commands that show what the API server and the controllers would do, on a folder of manifests.
 #![allow(clippy::panic, clippy::unwrap_used)]
 
+mod expose;
+mod yaml;
+
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
-use examples::cli::yaml;
 use examples::manifest::{self, Source};
 use expect_test::{Expect, expect};
 use serde_json::{Value, json};
@@ -335,166 +337,6 @@ fn get_prints_tables() {
     );
 }
 
-/// The expected texts are those of kubectl 1.32 for the same files and flags.
-#[test]
-fn expose_prints_what_kubectl_prints() {
-    let folder = folder("expose", &[("a.yaml", MANIFESTS)]);
-    let every = ["expose", "deploy/web", "-n", "demo"];
-    check(
-        &every,
-        &folder,
-        expect![[r#"
-        apiVersion: v1
-        kind: Service
-        metadata:
-          creationTimestamp: null
-          labels:
-            app: web
-            tier: "1"
-          name: web
-          namespace: demo
-        spec:
-          ports:
-          - name: port-1
-            port: 8080
-            protocol: TCP
-            targetPort: 8080
-          - name: port-2-udp
-            port: 53
-            protocol: UDP
-            targetPort: 53
-          - name: port-2-tcp
-            port: 53
-            protocol: TCP
-            targetPort: 53
-          selector:
-            app: web
-        status:
-          loadBalancer: {}
-    "#]],
-    );
-    let flags = [
-        "expose",
-        "deploy/web",
-        "-n",
-        "demo",
-        "--port=80",
-        "--type=LoadBalancer",
-        "--load-balancer-ip=1.2.3.4",
-        "--external-ip=5.6.7.8",
-        "--session-affinity=ClientIP",
-        "--cluster-ip=10.96.0.9",
-        "--name=x",
-        "-l",
-        "a=b,c=1",
-        "--selector=q=true",
-        "--protocol=UDP",
-        "--target-port=http",
-    ];
-    check(
-        &flags,
-        &folder,
-        expect![[r#"
-        apiVersion: v1
-        kind: Service
-        metadata:
-          creationTimestamp: null
-          labels:
-            a: b
-            c: "1"
-          name: x
-          namespace: demo
-        spec:
-          clusterIP: 10.96.0.9
-          externalIPs:
-          - 5.6.7.8
-          loadBalancerIP: 1.2.3.4
-          ports:
-          - port: 80
-            protocol: UDP
-            targetPort: http
-          selector:
-            q: "true"
-          sessionAffinity: ClientIP
-          type: LoadBalancer
-        status:
-          loadBalancer: {}
-    "#]],
-    );
-    let service = ["expose", "svc/web", "-n", "demo", "--name=web2"];
-    check(
-        &service,
-        &folder,
-        expect![[r#"
-        apiVersion: v1
-        kind: Service
-        metadata:
-          creationTimestamp: null
-          labels:
-            app: web
-            tier: front
-          name: web2
-          namespace: demo
-        spec:
-          ports:
-          - name: port-1
-            port: 80
-            protocol: TCP
-            targetPort: 80
-          - name: port-2
-            port: 53
-            protocol: UDP
-            targetPort: 53
-          selector:
-            app: web
-        status:
-          loadBalancer: {}
-    "#]],
-    );
-    let pod = ["expose", "po/web-1", "-n", "demo"];
-    check(
-        &pod,
-        &folder,
-        expect![[r#"
-        apiVersion: v1
-        kind: Service
-        metadata:
-          creationTimestamp: null
-          labels:
-            app: web
-          name: web-1
-          namespace: demo
-        spec:
-          ports:
-          - port: 8080
-            protocol: TCP
-            targetPort: 8080
-          selector:
-            app: web
-        status:
-          loadBalancer: {}
-    "#]],
-    );
-}
-
-#[test]
-fn expose_takes_the_kinds_that_kubectl_refuses() {
-    for (kind, short) in [
-        ("DaemonSet", "ds"),
-        ("StatefulSet", "sts"),
-        ("ReplicaSet", "rs"),
-    ] {
-        let text = MANIFESTS.replace("kind: Deployment", &format!("kind: {kind}"));
-        let folder = folder(short, &[("a.yaml", &text)]);
-        let output = svcctl(&["expose", &format!("{short}/web"), "--port=80"], &folder);
-        assert!(output.status.success(), "{}", stderr(&output));
-        let text = stdout(&output);
-        let service: Value = serde_saphyr::from_str(&text).unwrap();
-        assert_eq!(service["spec"]["selector"], json!({ "app": "web" }));
-        assert_eq!(service["metadata"]["namespace"], "demo");
-    }
-}
-
 #[test]
 fn what_does_not_exist_is_named_in_one_line() {
     let folder = folder("unknown", &[("a.yaml", MANIFESTS)]);
@@ -519,28 +361,6 @@ fn what_does_not_exist_is_named_in_one_line() {
 }
 
 #[test]
-fn expose_says_what_is_missing_or_refused() {
-    let pod = "apiVersion: v1\nkind: Pod\nmetadata: {name: bare}\nspec: {}\n";
-    let folder = folder("refused", &[("a.yaml", MANIFESTS), ("pod.yaml", pod)]);
-    for (arguments, word) in [
-        (&["expose", "po/bare", "--port=80"][..], "--selector"),
-        (&["expose", "po/bare", "--selector=a=b"], "--port"),
-        (
-            &["expose", "deploy/web", "--port=80", "--type=Other"],
-            "spec.type",
-        ),
-        (
-            &["expose", "deploy/web", "--port=80", "--cluster-ip=1.2.3"],
-            "spec.clusterIP",
-        ),
-    ] {
-        let output = svcctl(arguments, &folder);
-        assert_eq!(output.status.code(), Some(1), "{arguments:?}");
-        assert!(stderr(&output).contains(word), "{}", stderr(&output));
-    }
-}
-
-#[test]
 fn files_that_cannot_be_read_are_one_line_and_fail() {
     let folder = folder(
         "broken",
@@ -559,129 +379,6 @@ fn files_that_cannot_be_read_are_one_line_and_fail() {
         assert!(stderr(&output).contains("b.yaml:"), "{}", stderr(&output));
         assert!(!stdout(&output).is_empty(), "{arguments:?}: the rest works");
     }
-}
-
-fn round_trip(value: &Value) {
-    let text = yaml::document(value);
-    let read: Value = serde_saphyr::from_str(&text).unwrap_or_else(|e| panic!("{e}\n{text}"));
-    assert_eq!(&read, value, "{text}");
-}
-
-#[test]
-fn strings_stay_strings() {
-    let odd = [
-        "",
-        " ",
-        "80",
-        "8_0",
-        "0x1f",
-        "0o7",
-        "1e3",
-        ".5",
-        "-1",
-        "+1",
-        "1.5",
-        "12:30:00",
-        "2026-01-02",
-        "true",
-        "No",
-        "y",
-        "~",
-        "null",
-        "NULL",
-        ".inf",
-        ".NaN",
-        "-",
-        "- a",
-        "?",
-        "a: b",
-        "a:",
-        "a #b",
-        "#",
-        "*",
-        "&a",
-        "!t",
-        "%d",
-        "@a",
-        "`a",
-        "{}",
-        "[]",
-        "a,b",
-        "|",
-        ">",
-        "'",
-        "\"",
-        "\\",
-        "a'b",
-        "\t",
-        "a\tb",
-        "\r",
-        "a\rb",
-        "\u{7f}",
-        "\u{85}",
-        "\u{2028}",
-        "\u{feff}",
-        "\u{fffe}",
-        "é",
-        "日本",
-        "🦀",
-        "---",
-        "...",
-        "--- a",
-        "=",
-        "<<",
-        "fd00::1",
-        "fd00::",
-        "::",
-        "2001:db8::1",
-        "10.96.0.1",
-        "10.96.0.0/12",
-        "1.2.3",
-        "a\nb",
-        "a\nb\n",
-        "a\n\nb\n",
-        "a\n\n",
-        "\na",
-        " a\nb",
-        "a\n b\n",
-        "a \nb",
-        "\n",
-        "a\r\nb",
-        "a\n---\nb\n",
-        "a\n# b\n",
-        "a b",
-        " a",
-        "a ",
-        "app.kubernetes.io/name",
-        "a\u{0}b",
-    ];
-    for text in odd {
-        round_trip(&json!(text));
-        round_trip(&json!({ "key": text }));
-        round_trip(&json!([text, [text], { "a": { "b": text } }]));
-        round_trip(&json!({ text: { text: [] } }));
-    }
-}
-
-#[test]
-fn shapes_stay_shapes() {
-    round_trip(&json!({}));
-    round_trip(&json!([]));
-    round_trip(&json!(null));
-    round_trip(&json!({"a": {}, "b": [], "c": null, "d": [[], {}, [[1, 2], [3]]], "e": -1}));
-    round_trip(&json!({"a": [{"b": 1, "c": [{"d": true}, {"e": 1.5}]}, {"f": {"g": []}}]}));
-}
-
-#[test]
-fn blocks_look_as_kubernetes_tools_print_them() {
-    let value = json!({
-        "spec": {"ports": [{"port": 80, "name": "http"}], "none": {}},
-        "data": {"a": "one\n  two\n", "count": "80"},
-        "apiVersion": "v1",
-    });
-    let expected = "apiVersion: v1\ndata:\n  a: |\n    one\n      two\n  count: \"80\"\nspec:\n  \
-                    none: {}\n  ports:\n  - name: http\n    port: 80\n";
-    assert_eq!(yaml::document(&value), expected);
 }
 
 fn check(arguments: &[&str], folder: &Path, expected: Expect) -> Output {
