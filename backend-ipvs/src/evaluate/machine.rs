@@ -142,13 +142,12 @@ impl Machine<'_, '_> {
             Expr::Bitwise {
                 sreg,
                 dreg,
-                len,
                 mask,
                 xor,
+                ..
             } => {
-                let bytes = self.read(*sreg, *len as usize)?;
-                let bits = bytes.iter().zip(mask.iter()).zip(xor.iter());
-                (Some(bits.map(|((b, m), x)| b & m ^ x).collect()), *dreg)
+                let bytes = self.read(*sreg, mask.len())?;
+                (Some(masked(&bytes, mask, xor)), *dreg)
             }
             Expr::Immediate(Immediate::Data { dreg, data }) => (Some(data.to_vec()), *dreg),
             Expr::Cmp { op, sreg, data } => return self.compare(*op, *sreg, data),
@@ -159,12 +158,7 @@ impl Machine<'_, '_> {
             Expr::MetaSet {
                 key: MetaKey::Mark,
                 sreg,
-            } => {
-                let mark = self.read(*sreg, 4)?;
-                let mark = mark.as_slice().try_into().map_or(0, u32::from_ne_bytes);
-                packet.set_mark(mark);
-                return Ok(Step::Next);
-            }
+            } => return self.set_mark(*sreg, packet),
             Expr::Masquerade { .. } => return Ok(Step::End(End::Masquerade)),
             Expr::Reject(_) => return Ok(Step::End(End::Reject)),
             Expr::Counter => return Ok(Step::Next),
@@ -181,6 +175,13 @@ impl Machine<'_, '_> {
             (Some(bytes), dreg) => self.write(dreg, &bytes),
             (None, _) => self.unsupported(format!("{expr:?}")),
         }
+    }
+
+    fn set_mark(&mut self, sreg: Register, packet: &mut Packet) -> Result<Step, Fault> {
+        let mark = self.read(sreg, 4)?;
+        let mark = mark.as_slice().try_into().map_or(0, u32::from_ne_bytes);
+        packet.set_mark(mark);
+        Ok(Step::Next)
     }
 
     fn compare(&mut self, op: CmpOp, sreg: Register, data: &Bytes) -> Result<Step, Fault> {
@@ -331,3 +332,8 @@ const RTN_UNICAST: u32 = 1;
 const RTN_LOCAL: u32 = 2;
 const RTN_BROADCAST: u32 = 3;
 const RTN_MULTICAST: u32 = 5;
+
+fn masked(bytes: &[u8], mask: &[u8], xor: &[u8]) -> Vec<u8> {
+    let bits = bytes.iter().zip(mask).zip(xor);
+    bits.map(|((byte, mask), xor)| byte & mask ^ xor).collect()
+}

@@ -169,19 +169,7 @@ impl<'e, 'r> Machine<'e, 'r> {
                 };
                 self.write(*dreg, &bytes)
             }
-            Expr::Cmp { op, sreg, data } => {
-                let left = self.read(*sreg, data.len())?;
-                let order = left.as_slice().cmp(data);
-                let holds = match op {
-                    CmpOp::Eq => order.is_eq(),
-                    CmpOp::Ne => order.is_ne(),
-                    CmpOp::Lt => order.is_lt(),
-                    CmpOp::Le => order.is_le(),
-                    CmpOp::Gt => order.is_gt(),
-                    CmpOp::Ge => order.is_ge(),
-                };
-                Ok(go_on(holds))
-            }
+            Expr::Cmp { op, sreg, data } => self.compare(*op, *sreg, data),
             Expr::Bitwise { .. } => self.bitwise(expr),
             Expr::Byteorder { .. } => self.byteorder(expr),
             Expr::Numgen { .. } => self.numgen(expr),
@@ -196,21 +184,36 @@ impl<'e, 'r> Machine<'e, 'r> {
             } => self.fib(*result, *flags, *dreg, packet),
             Expr::Nat { .. } => self.nat(expr, packet),
             Expr::Masquerade { .. } => Ok(Step::End(End::Masquerade)),
-            Expr::Reject(reject) => {
-                let family = match packet.family() {
-                    IpFamily::V4 => Family::Ip,
-                    IpFamily::V6 => Family::Ip6,
-                };
-                if *reject != Reject::port_unreachable(family) {
-                    return self.unsupported(format!("{reject:?} is no port unreachable"));
-                }
-                Ok(Step::End(End::Reject))
-            }
+            Expr::Reject(reject) => self.reject(reject, packet),
             Expr::Counter => Ok(Step::Next),
             Expr::MetaSet { .. } | Expr::Jhash { .. } | Expr::Unknown { .. } => {
                 self.unsupported(format!("{expr:?}"))
             }
         }
+    }
+
+    fn compare(&mut self, op: CmpOp, sreg: Register, data: &[u8]) -> Result<Step, Fault> {
+        let left = self.read(sreg, data.len())?;
+        let order = left.as_slice().cmp(data);
+        Ok(go_on(match op {
+            CmpOp::Eq => order.is_eq(),
+            CmpOp::Ne => order.is_ne(),
+            CmpOp::Lt => order.is_lt(),
+            CmpOp::Le => order.is_le(),
+            CmpOp::Gt => order.is_gt(),
+            CmpOp::Ge => order.is_ge(),
+        }))
+    }
+
+    fn reject(&self, reject: &Reject, packet: &Packet) -> Result<Step, Fault> {
+        let family = match packet.family() {
+            IpFamily::V4 => Family::Ip,
+            IpFamily::V6 => Family::Ip6,
+        };
+        if *reject != Reject::port_unreachable(family) {
+            return self.unsupported(format!("{reject:?} is no port unreachable"));
+        }
+        Ok(Step::End(End::Reject))
     }
 
     fn lookup(&mut self, lookup: &Lookup) -> Result<Step, Fault> {

@@ -229,6 +229,39 @@ fn service(args: &ExposeArgs, exposed: &Exposed) -> Result<Value, ExposeError> {
     if ports.is_empty() {
         return Err(ExposeError::NoPorts(title()));
     }
+    let mut spec = json!({ "ports": ports, "selector": map(selector) });
+    let balanced = args.service_type.as_deref() == Some("LoadBalancer");
+    let affinity = args.session_affinity.map(|affinity| match affinity {
+        Affinity::None => "None".to_owned(),
+        Affinity::ClientIp => "ClientIP".to_owned(),
+    });
+    let texts = [
+        ("type", args.service_type.as_ref()),
+        ("clusterIP", args.cluster_ip.as_ref()),
+        ("sessionAffinity", affinity.as_ref()),
+        (
+            "loadBalancerIP",
+            args.load_balancer_ip.as_ref().filter(|_| balanced),
+        ),
+    ];
+    for (key, text) in texts {
+        if let Some(text) = text {
+            spec[key] = text.as_str().into();
+        }
+    }
+    if let Some(ip) = &args.external_ip {
+        spec["externalIPs"] = json!([ip]);
+    }
+    Ok(json!({
+        "apiVersion": "v1",
+        "kind": "Service",
+        "metadata": metadata(args, exposed),
+        "spec": spec,
+        "status": { "loadBalancer": {} },
+    }))
+}
+
+fn metadata(args: &ExposeArgs, exposed: &Exposed) -> Value {
     let default_name = exposed.name.name.chars().take(MAX_NAME).collect();
     let name: String = args.name.clone().unwrap_or(default_name);
     let mut metadata = json!({ "creationTimestamp": null, "name": name });
@@ -244,40 +277,7 @@ fn service(args: &ExposeArgs, exposed: &Exposed) -> Result<Value, ExposeError> {
     if !labels.is_empty() {
         metadata["labels"] = map(labels);
     }
-    let mut spec = json!({ "ports": ports, "selector": map(selector) });
-    let balanced = args.service_type.as_deref() == Some("LoadBalancer");
-    let affinity = args.session_affinity.map(|affinity| match affinity {
-        Affinity::None => "None".to_owned(),
-        Affinity::ClientIp => "ClientIP".to_owned(),
-    });
-    let texts = [
-        ("type", &args.service_type),
-        ("clusterIP", &args.cluster_ip),
-        ("sessionAffinity", &affinity),
-        (
-            "loadBalancerIP",
-            if balanced {
-                &args.load_balancer_ip
-            } else {
-                &None
-            },
-        ),
-    ];
-    for (key, text) in texts {
-        if let Some(text) = text {
-            spec[key] = text.as_str().into();
-        }
-    }
-    if let Some(ip) = &args.external_ip {
-        spec["externalIPs"] = json!([ip]);
-    }
-    Ok(json!({
-        "apiVersion": "v1",
-        "kind": "Service",
-        "metadata": metadata,
-        "spec": spec,
-        "status": { "loadBalancer": {} },
-    }))
+    metadata
 }
 
 /// The ports: one number after the other, and each with every protocol that the object has it for.

@@ -7,6 +7,8 @@ use alloc::vec::Vec;
 use core::fmt::Display;
 use core::net::IpAddr;
 
+use super::cluster_ip::ClusterIps;
+use super::node_port::NodePorts;
 use super::service::{Allocators, node_ports_of};
 use crate::diagnostic::{Diagnostic, DiagnosticReason, ObjectKind};
 use crate::name::NamespacedName;
@@ -47,59 +49,81 @@ impl Repair {
             }
         }
         let mut diagnostics = Vec::new();
-        let held = &mut allocators.cluster_ips;
-        for (ip, users) in &ips {
-            let owner = held.owner(*ip).cloned();
-            let found = settle(
-                "cluster IP",
-                "spec.clusterIPs",
-                ip,
-                users,
-                owner,
-                held.in_range(*ip),
-            );
-            if let Some(owner) = &found.new_owner {
-                held.release(*ip);
-                // It was released just before.
-                let _ = held.own(*ip, owner);
-            }
-            diagnostics.extend(found.diagnostics);
-        }
-        let allocated = held
-            .allocated()
-            .map(|(ip, owner)| (ip, owner.clone()))
-            .collect();
-        for (ip, owner) in leaks(&mut self.leaked_ips, allocated, &ips) {
-            held.release(ip);
-            diagnostics.push(leaked("cluster IP", "spec.clusterIPs", &ip, &owner));
-        }
-        let held = &mut allocators.node_ports;
-        for (port, users) in &ports {
-            let owner = held.owner(*port).cloned();
-            let found = settle(
-                "node port",
-                "spec.ports",
-                port,
-                users,
-                owner,
-                held.in_range(*port),
-            );
-            if let Some(owner) = &found.new_owner {
-                held.release(*port);
-                // It was released just before.
-                let _ = held.own(*port, owner);
-            }
-            diagnostics.extend(found.diagnostics);
-        }
-        let allocated = held
-            .allocated()
-            .map(|(port, owner)| (port, owner.clone()))
-            .collect();
-        for (port, owner) in leaks(&mut self.leaked_ports, allocated, &ports) {
-            held.release(port);
-            diagnostics.push(leaked("node port", "spec.ports", &port, &owner));
-        }
+        mend(
+            &mut allocators.cluster_ips,
+            &ips,
+            &mut self.leaked_ips,
+            &mut diagnostics,
+        );
+        mend(
+            &mut allocators.node_ports,
+            &ports,
+            &mut self.leaked_ports,
+            &mut diagnostics,
+        );
         diagnostics
+    }
+}
+
+/// An allocator, of whatever.
+trait Allocator<T> {
+    const WHAT: &'static str;
+    const FIELD: &'static str;
+    fn owner_of(&self, value: T) -> Option<&NamespacedName>;
+    fn holds(&self, value: T) -> bool;
+    fn all(&self) -> Vec<(T, NamespacedName)>;
+    fn give_back(&mut self, value: T);
+    fn give_to(&mut self, value: T, owner: &NamespacedName);
+}
+
+macro_rules! allocator {
+    ($allocator:ty, $value:ty, $what:literal, $field:literal) => {
+        impl Allocator<$value> for $allocator {
+            const WHAT: &'static str = $what;
+            const FIELD: &'static str = $field;
+            fn owner_of(&self, value: $value) -> Option<&NamespacedName> {
+                self.owner(value)
+            }
+            fn holds(&self, value: $value) -> bool {
+                self.in_range(value)
+            }
+            fn all(&self) -> Vec<($value, NamespacedName)> {
+                let all = self.allocated();
+                all.map(|(value, owner)| (value, owner.clone())).collect()
+            }
+            fn give_back(&mut self, value: $value) {
+                self.release(value);
+            }
+            fn give_to(&mut self, value: $value, owner: &NamespacedName) {
+                self.release(value);
+                // It was released just before.
+                let _ = self.own(value, owner);
+            }
+        }
+    };
+}
+
+allocator!(ClusterIps, IpAddr, "cluster IP", "spec.clusterIPs");
+allocator!(NodePorts, u16, "node port", "spec.ports");
+
+fn mend<T: Copy + Ord + Display, A: Allocator<T>>(
+    held: &mut A,
+    users: &Users<'_, T>,
+    leaking: &mut BTreeMap<T, u8>,
+    diagnostics: &mut Vec<Diagnostic>,
+) {
+    for (value, users) in users {
+        let owner = held.owner_of(*value).cloned();
+        let in_range = held.holds(*value);
+        let found = settle(A::WHAT, A::FIELD, value, users, owner, in_range);
+        if let Some(owner) = &found.new_owner {
+            held.give_to(*value, owner);
+        }
+        diagnostics.extend(found.diagnostics);
+    }
+    for (value, owner) in leaks(leaking, held.all(), users) {
+        held.give_back(value);
+        diagnostics.push(leaked(A::WHAT, A::FIELD, &value, &owner));
     }
 }
 
