@@ -5,12 +5,16 @@ use std::net::{TcpListener, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Longest request that is read; the first line is all that counts.
-const MAX_REQUEST: u64 = 4096;
-/// How long a client may take.
+const MAX_REQUEST: usize = 4096;
+/// How long a client may take to ask, however many bytes it sends at a time.
 const PATIENCE: Duration = Duration::from_secs(2);
+/// The same for one that comes while so many are served that all others wait for it.
+const HURRY: Duration = Duration::from_millis(100);
+/// How long a client may take to read the answer.
+const READS: Duration = Duration::from_secs(20);
 /// Clients that are answered at once; more wait for each other.
 const MOST_AT_ONCE: usize = 16;
 
@@ -143,28 +147,26 @@ pub fn take(stream: TcpStream, answer: &Answer, busy: &Arc<AtomicUsize>) {
         let (answer, busy) = (answer.clone(), busy.clone());
         let spawned = thread::Builder::new().name("http".into()).spawn(move || {
             // A client that fails is its own concern.
-            let _ = converse(stream, &answer);
+            let _ = converse(stream, &answer, PATIENCE, READS);
             busy.fetch_sub(1, Ordering::Relaxed);
         });
         if spawned.is_ok() {
             return;
         }
     } else {
-        let _ = converse(stream, answer);
+        let _ = converse(stream, answer, HURRY, HURRY);
     }
     // Of the client that was answered here, or that no thread was to be had for.
     let _ = busy.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |n| n.checked_sub(1));
 }
 
-fn converse(mut stream: TcpStream, answer: &Answer) -> io::Result<()> {
+fn converse(stream: TcpStream, answer: &Answer, asks: Duration, reads: Duration) -> io::Result<()> {
     stream.set_nonblocking(false)?;
-    stream.set_read_timeout(Some(PATIENCE))?;
-    stream.set_write_timeout(Some(PATIENCE))?;
+    let mut timed = Timed::new(&stream, asks);
     let mut request = Vec::new();
     let mut chunk = [0; 512];
-    let mut limited = (&stream).take(MAX_REQUEST);
-    while !request.windows(4).any(|end| end == b"\r\n\r\n") {
-        match limited.read(&mut chunk)? {
+    while !request.windows(4).any(|end| end == b"\r\n\r\n") && request.len() < MAX_REQUEST {
+        match timed.read(&mut chunk)? {
             0 => break,
             count => request.extend_from_slice(&chunk[..count]),
         }
@@ -175,10 +177,50 @@ fn converse(mut stream: TcpStream, answer: &Answer) -> io::Result<()> {
         return Ok(());
     };
     let page = answer(&request);
-    stream.write_all(page.head().as_bytes())?;
+    let mut timed = Timed::new(&stream, reads);
+    timed.write_all(page.head().as_bytes())?;
     match request.method.as_str() {
         "HEAD" => Ok(()),
-        _ => stream.write_all(page.body.as_bytes()),
+        _ => timed.write_all(page.body.as_bytes()),
+    }
+}
+
+/// A stream of which all calls together may take so long: a timeout of each call would let a client
+/// that sends a byte a second stay for an hour.
+struct Timed<'a> {
+    stream: &'a TcpStream,
+    until: Instant,
+}
+
+impl<'a> Timed<'a> {
+    fn new(stream: &'a TcpStream, patience: Duration) -> Self {
+        let until = Instant::now() + patience;
+        Self { stream, until }
+    }
+
+    fn left(&self) -> io::Result<Option<Duration>> {
+        match self.until.saturating_duration_since(Instant::now()) {
+            Duration::ZERO => Err(io::ErrorKind::TimedOut.into()),
+            left => Ok(Some(left)),
+        }
+    }
+}
+
+impl Read for Timed<'_> {
+    fn read(&mut self, to: &mut [u8]) -> io::Result<usize> {
+        self.stream.set_read_timeout(self.left()?)?;
+        self.stream.read(to)
+    }
+}
+
+impl Write for Timed<'_> {
+    fn write(&mut self, from: &[u8]) -> io::Result<usize> {
+        self.stream.set_write_timeout(self.left()?)?;
+        self.stream.write(from)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
     }
 }
 
@@ -203,7 +245,92 @@ fn decoded(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::net::SocketAddr;
+
     use super::*;
+
+    fn server() -> SocketAddr {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let at = listener.local_addr().unwrap();
+        let page = |path: &str| match path {
+            "/" => Page::text(200, "here\n"),
+            _ => Page::text(404, ""),
+        };
+        let answer: Answer = Arc::new(move |request| reading(request, page));
+        thread::spawn(move || serve(&listener, &answer));
+        at
+    }
+
+    fn say(at: SocketAddr, request: &str) -> String {
+        let mut stream = TcpStream::connect(at).unwrap();
+        stream.write_all(request.as_bytes()).unwrap();
+        let mut text = String::new();
+        // What comes before a reset counts.
+        let _ = stream.read_to_string(&mut text);
+        text
+    }
+
+    #[test]
+    fn what_does_not_read_a_known_page_is_refused() {
+        let at = server();
+        let head = |request: &str| say(at, request).lines().next().map(str::to_owned);
+        assert_eq!(head("GET / HTTP/1.1\r\n\r\n").unwrap(), "HTTP/1.1 200 OK");
+        for method in ["POST", "PUT", "DELETE", "CONNECT", "get"] {
+            let refused = head(&format!("{method} / HTTP/1.1\r\n\r\n")).unwrap();
+            assert!(refused.starts_with("HTTP/1.1 405"), "{method}: {refused}");
+        }
+        for path in ["/x", "//", "/../etc/passwd", "http://else/"] {
+            let refused = head(&format!("GET {path} HTTP/1.1\r\n\r\n")).unwrap();
+            assert!(refused.starts_with("HTTP/1.1 404"), "{path}: {refused}");
+        }
+        for text in ["\r\n\r\n", "GET\r\n\r\n", "\0\0\r\n\r\n"] {
+            assert_eq!(say(at, text), "", "{text:?}");
+        }
+    }
+
+    #[test]
+    fn a_request_is_read_up_to_its_limit() {
+        let at = server();
+        // No end of the line, ever: what fits is answered, without waiting for more.
+        let start = Instant::now();
+        let answer = say(at, &format!("GET /{}", "a".repeat(MAX_REQUEST)));
+        assert!(
+            answer.is_empty() || answer.starts_with("HTTP/1.1 404"),
+            "{answer}"
+        );
+        assert!(start.elapsed() < PATIENCE);
+    }
+
+    #[test]
+    fn a_client_that_sends_a_byte_at_a_time_is_cut_off() {
+        let mut stream = TcpStream::connect(server()).unwrap();
+        stream
+            .set_read_timeout(Some(Duration::from_millis(100)))
+            .unwrap();
+        let start = Instant::now();
+        let ended = |read: io::Result<usize>| match read {
+            Ok(count) => count == 0,
+            Err(error) => error.kind() == io::ErrorKind::ConnectionReset,
+        };
+        // A read that waits in vain is the time between two bytes.
+        while stream.write_all(b"G").is_ok() && !ended(stream.read(&mut [0])) {
+            assert!(start.elapsed() < PATIENCE * 5, "still served");
+        }
+        assert!(start.elapsed() >= PATIENCE / 2, "cut off at once");
+    }
+
+    #[test]
+    fn silent_clients_hold_up_nobody_for_long() {
+        let at = server();
+        let connect = |_| TcpStream::connect(at).unwrap();
+        let silent: Vec<TcpStream> = (0..MOST_AT_ONCE * 2).map(connect).collect();
+        let start = Instant::now();
+        let answer = say(at, "GET / HTTP/1.1\r\n\r\n");
+        assert!(answer.ends_with("here\n"), "{answer}");
+        // Were each waited for, it would take half a minute.
+        assert!(start.elapsed() < PATIENCE * 4, "{:?}", start.elapsed());
+        drop(silent);
+    }
 
     #[test]
     fn first_line_is_taken_apart() {

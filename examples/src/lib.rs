@@ -20,5 +20,6 @@ pub mod nftables_proxy;
 pub mod packets;
 pub mod proxy;
 pub mod sandbox;
+pub mod soak;
 pub mod sync_bench;
 pub mod vm;

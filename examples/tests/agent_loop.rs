@@ -1,7 +1,7 @@
 //! The loop of a family against a kernel in memory that fails, on a clock that stands still.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests fail by panicking")]
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::fmt;
 use std::rc::Rc;
@@ -288,4 +288,88 @@ fn what_failed_stays_unapplied_until_it_is_in_the_kernel() {
     let (_, applied) = run.result.unwrap();
     assert_eq!(applied.waited, Some(Duration::from_secs(61)));
     assert_eq!(applied.delta.service_ports.len(), 1);
+}
+
+/// A clock that shows what it is told to.
+struct Jumping(Cell<Duration>);
+
+impl Clock for Jumping {
+    fn now(&self) -> Duration {
+        self.0.get()
+    }
+}
+
+/// One endpoint or none, in the kernel or not.
+fn turn(rig: &mut Rig, clock: &Jumping, name: &str) {
+    let name = svc_core::NamespacedName::new("default", name);
+    let mut service = svc_core::object::Service::named(name);
+    service.cluster_ips = vec![[10, 96, 1, 1].into()];
+    service.ip_families = vec![IpFamily::V4];
+    let port = svc_core::object::ServicePort::new("", svc_core::Protocol::Tcp, 80);
+    service.ports = vec![port];
+    rig.planner
+        .handle(Event::Service(WatchEvent::Apply(service)));
+    for delta in rig.planner.delta() {
+        rig.looped.change(&delta, clock.now());
+    }
+}
+
+#[test]
+fn a_clock_that_jumps_forwards_costs_one_comparison() {
+    let mut rig = web();
+    rig.settle();
+    let clock = Jumping(Cell::new(
+        rig.clock.now() + Duration::from_secs(10 * 365 * 86_400),
+    ));
+    let (commits, reads) = {
+        let state = rig.kernel.0.borrow();
+        (state.commits, state.reads)
+    };
+    assert_eq!(rig.looped.run(&clock).unwrap().cause, Cause::Check);
+    assert!(
+        rig.looped.run(&clock).is_none(),
+        "what was missed is not made up for"
+    );
+    turn(&mut rig, &clock, "more");
+    let soon = rig.looped.next().unwrap();
+    assert!(soon <= clock.now() + PERIODS.min);
+    clock.0.set(soon);
+    assert_eq!(rig.looped.run(&clock).unwrap().cause, Cause::Change);
+    let state = rig.kernel.0.borrow();
+    assert_eq!((state.commits, state.reads), (commits + 1, reads + 1));
+}
+
+#[test]
+fn a_clock_that_jumps_back_holds_up_no_change() {
+    let mut rig = web();
+    let late = Duration::from_secs(1_000_000);
+    rig.clock.pass(late);
+    rig.settle();
+    for broken in [false, true] {
+        let clock = Jumping(Cell::new(rig.clock.now()));
+        rig.kernel.0.borrow_mut().broken = broken;
+        turn(&mut rig, &clock, if broken { "two" } else { "one" });
+        clock.0.set(clock.now() + PERIODS.min);
+        // Fails if it is broken, and is to be tried again long after what the clock shows then.
+        assert_eq!(rig.looped.run(&clock).unwrap().result.is_err(), broken);
+        clock.0.set(Duration::from_secs(7));
+        rig.kernel.0.borrow_mut().broken = false;
+        turn(&mut rig, &clock, "three");
+        turn(&mut rig, &clock, if broken { "five" } else { "four" });
+        let soon = rig.looped.next().unwrap();
+        assert!(soon <= clock.now() + PERIODS.min, "not before {soon:?}");
+        clock.0.set(soon);
+        assert!(rig.looped.run(&clock).unwrap().result.is_ok());
+        assert!(rig.looped.oldest_change().is_none());
+    }
+    let names: Vec<String> = rig
+        .looped
+        .wanted()
+        .unwrap()
+        .service_ports
+        .keys()
+        .map(ToString::to_string)
+        .collect();
+    assert_eq!(names.len(), 2, "one address has one owner: {names:?}");
+    assert!(rig.looped.family().reconciler.is_settled());
 }

@@ -107,17 +107,35 @@ impl Pace {
 
     /// Asks for a run, since the plan changed.
     pub fn request(&mut self, now: Duration) {
+        self.catch_up(now);
         self.wanted.get_or_insert(now);
     }
 
     /// Asks for a run that compares with the kernel, past the least period.
     pub fn disturb(&mut self, now: Duration) {
+        self.catch_up(now);
         self.disturbed.get_or_insert(now);
     }
 
     /// Asks for a run that mends what an audit found, past the least period.
     pub fn mend(&mut self, now: Duration) {
+        self.catch_up(now);
         self.audited.get_or_insert(now);
+    }
+
+    /// Should a clock have gone back, though it must not: what was noted then would hold up
+    /// everything until the clock is there again.
+    fn catch_up(&mut self, now: Duration) {
+        if self.ended.is_none_or(|ended| ended <= now) {
+            return;
+        }
+        self.ended = Some(now);
+        self.answered = self.answered.map(|_| now);
+        self.retry_at = self.retry_at.map(|_| now + self.periods.retry_first);
+        self.check_at = self.check_at.map(|_| now + self.periods.check);
+        for asked in [&mut self.wanted, &mut self.disturbed, &mut self.audited] {
+            *asked = asked.map(|at| at.min(now));
+        }
     }
 
     /// Failures in a row.

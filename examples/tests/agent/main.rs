@@ -9,8 +9,12 @@ mod audit;
 #[cfg(feature = "cluster")]
 mod cluster;
 mod conntrack;
+mod faults;
+mod hostile;
+mod privileges;
 mod rig;
 mod serve;
+mod starts;
 mod takeover;
 
 use std::process::ExitCode;
@@ -27,9 +31,20 @@ fn main() -> ExitCode {
         own("silent_deletion_is_audited", audit::silent_deletion),
         own("rules_outlive_the_agent", serve::restart),
         own("route_localnet_goes_as_it_came", serve::route_localnet),
+        own("no_route_localnet_without_need", serve::no_route_localnet),
         own("two_instances_in_two_namespaces", serve::two_instances),
         own("udp_flow_to_a_lost_endpoint", conntrack::lost_endpoint),
         own("udp_flows_survive_a_restart", conntrack::restart),
+        own("foreign_edits_at_random", faults::random_edits),
+        own("two_agents_on_one_table", faults::two_agents),
+        own("full_disk", faults::full_disk),
+        own("hostile_names_in_the_kernel", hostile::in_the_kernel),
+        own("nftables_with_net_admin_alone", privileges::nftables),
+        own(
+            "iptables_nft_with_net_admin_alone",
+            privileges::iptables_nft,
+        ),
+        own("iptables_legacy_needs_net_raw", privileges::iptables_legacy),
         own("iptables_to_nftables_and_back", takeover::own_backends),
         own("kube_proxy_iptables_to_nftables", takeover::kube_proxy),
         #[cfg(feature = "cluster")]

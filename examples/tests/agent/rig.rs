@@ -1,8 +1,9 @@
 //! A node with an agent.
 
-use std::fs;
+use std::fs::{self, Permissions};
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -32,6 +33,8 @@ impl Rig {
         let count = COUNT.fetch_add(1, Ordering::Relaxed);
         let folder = env::temp_dir().join(format!("svc-agent-{}-{count}", process::id()));
         fs::create_dir_all(folder.join("manifests")).unwrap();
+        fs::create_dir_all(folder.join("locks")).unwrap();
+        fs::set_permissions(folder.join("locks"), Permissions::from_mode(0o777)).unwrap();
         let mut layout = Layout::default();
         for n in 0..2 {
             let address = format!("10.64.1.{}", n + 1).parse().unwrap();
@@ -150,8 +153,8 @@ pub(crate) fn stream_on(loops: &[ConnectLoop], more: u64) {
 
 /// A running program.
 pub(crate) struct Agent {
-    child: Child,
-    log: PathBuf,
+    pub(crate) child: Child,
+    pub(crate) log: PathBuf,
     pub(crate) metrics: String,
 }
 
@@ -201,6 +204,10 @@ impl Agent {
             log,
             metrics,
         }
+    }
+
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
     }
 
     pub(crate) fn health(&self) -> String {

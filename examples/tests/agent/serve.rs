@@ -153,6 +153,7 @@ pub(crate) fn route_localnet() {
         let mut agent = rig.start(IPTABLES, &[]);
         rig.await_synced(&mut agent);
         assert_eq!(node.sysctl(KEY).unwrap(), "1");
+        assert!(is_loopback_guarded(&rig), "CVE-2020-8558");
         agent.stop();
         // A restart forgets nothing and writes nothing.
         let mut agent = rig.start(IPTABLES, &[]);
@@ -167,6 +168,32 @@ pub(crate) fn route_localnet() {
             assert!(!left.contains("SVC-"), "{left}");
         }
     }
+}
+
+/// Without node ports on 127.0.0.1 neither the sysctl nor its guard is there.
+pub(crate) fn no_route_localnet() {
+    let rig = Rig::new();
+    let mut agent = rig.start(IPTABLES, &["--iptables-localhost-nodeports=false"]);
+    rig.await_synced(&mut agent);
+    let sysctl = rig
+        .sandbox
+        .node()
+        .sysctl("net/ipv4/conf/all/route_localnet");
+    assert_eq!(sysctl.unwrap(), "0");
+    assert!(!is_loopback_guarded(&rig));
+    agent.stop();
+}
+
+/// Whether packets to loopback addresses from elsewhere are dropped.
+fn is_loopback_guarded(rig: &Rig) -> bool {
+    let save = |program| rig.tool(program, &["-t", "filter"], "");
+    let saved = ["iptables-nft-save", "iptables-legacy-save"]
+        .map(save)
+        .concat();
+    let guards = |line: &str| {
+        line.contains("! -s 127.0.0.0/8 -d 127.0.0.0/8 ") && line.ends_with(" -j DROP")
+    };
+    saved.lines().any(guards)
 }
 
 fn clean_up(program: &str, rig: &Rig) {

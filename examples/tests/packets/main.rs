@@ -9,6 +9,7 @@ mod flows;
 mod frontends;
 mod lab;
 mod nftables;
+mod soak;
 mod stream;
 
 use std::process::ExitCode;
@@ -29,6 +30,8 @@ fn main() -> ExitCode {
             "nftables_slot_that_has_just_gone",
             nftables::slot_that_has_just_gone,
         ),
+        own("nftables_soak", soak::nftables),
+        own("iptables_legacy_soak", soak::iptables),
     ];
     trials.extend(scenarios!("nftables", NFTABLES));
     trials.extend(scenarios!("iptables_legacy", IPTABLES_LEGACY));

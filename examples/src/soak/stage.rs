@@ -1,0 +1,126 @@
+//! Where a soak happens: a node, pods with servers, and clients that never rest.
+
+use std::collections::BTreeMap;
+use std::error::Error;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::time::Duration;
+
+use super::cast::{PODS, Served, TRANSPORTS, port};
+use super::churn::Order;
+use crate::sandbox::{ConnectLoop, Counts, Layout, PodSpec, Sandbox, Server, Transport};
+
+/// The servers that run.
+#[derive(Debug)]
+pub(super) struct Servers(BTreeMap<(Served, usize), Server>);
+
+/// The clients.
+#[derive(Debug)]
+pub(super) struct Clients(Vec<(String, ConnectLoop)>);
+
+/// A node with pods, and no rules.
+pub(super) fn build() -> Result<Sandbox, Box<dyn Error>> {
+    let mut sandbox = Sandbox::build(&Layout::default())?;
+    for (address, node) in PODS {
+        let ip = IpAddr::from(address);
+        let spec = match node {
+            "n1" => PodSpec::on_node(ip.to_string(), [ip]),
+            _ => PodSpec::elsewhere(ip.to_string(), [ip]),
+        };
+        sandbox.add_pod(&spec)?;
+    }
+    for (name, address) in CLIENTS_INSIDE {
+        sandbox.add_pod(&PodSpec::on_node(name, [address]))?;
+    }
+    sandbox.add_pod(&PodSpec::elsewhere(OUTSIDE, [CLIENT_OUTSIDE]))?;
+    // A port pair that comes again within a minute or two would still be the old connection.
+    sandbox.node().set_sysctls(&[
+        ("net/netfilter/nf_conntrack_tcp_timeout_close", "1"),
+        ("net/netfilter/nf_conntrack_tcp_timeout_time_wait", "1"),
+        ("net/netfilter/nf_conntrack_udp_timeout", "1"),
+        ("net/netfilter/nf_conntrack_udp_timeout_stream", "1"),
+    ])?;
+    Ok(sandbox)
+}
+
+impl Servers {
+    /// Starts all of them.
+    pub(super) fn start(sandbox: &Sandbox) -> Result<Self, Box<dyn Error>> {
+        let mut servers = Self(BTreeMap::new());
+        for of in Served::ALL {
+            for pod in 0..PODS.len() {
+                servers.obey(sandbox, Order::Start(of, pod))?;
+            }
+        }
+        Ok(servers)
+    }
+
+    /// Starts or stops one.
+    pub(super) fn obey(&mut self, sandbox: &Sandbox, order: Order) -> Result<(), Box<dyn Error>> {
+        match order {
+            Order::Stop(of, pod) => drop(self.0.remove(&(of, pod))),
+            Order::Start(of, pod) => {
+                let listens = of.listens(pod).ok_or("there is no such pod")?;
+                let [(_, first), _] = listens;
+                let name = first.ip().to_string();
+                let running = sandbox.pod(&name).ok_or("the pod is gone")?;
+                let server = Server::start(running.namespace(), &name, &listens)?;
+                self.0.insert((of, pod), server);
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Clients {
+    /// Through the ClusterIP and the node port of the one Service, and the ClusterIP of the one with
+    /// affinity; TCP and UDP each.
+    pub(super) fn start(sandbox: &Sandbox) -> Result<Self, Box<dyn Error>> {
+        let node = Ipv4Addr::new(198, 18, 0, 10).into();
+        let mut clients = Vec::new();
+        for transport in TRANSPORTS {
+            let [web, sticky] = Served::ALL;
+            let cluster_ip = |of: Served| SocketAddr::new(of.cluster_ip(), port(transport));
+            let node_port = SocketAddr::new(node, web.node_port(transport));
+            let [first, second] = CLIENTS_INSIDE;
+            let targets = [
+                ("ClusterIP", first, cluster_ip(web)),
+                ("node port", (OUTSIDE, CLIENT_OUTSIDE), node_port),
+                ("affinity", second, cluster_ip(sticky)),
+            ];
+            for (name, from, to) in targets {
+                let client = start(sandbox, from, to, transport)?;
+                clients.push((format!("{name} {transport}"), client));
+            }
+        }
+        Ok(Self(clients))
+    }
+
+    /// Stops them; what each has done.
+    pub(super) fn stop(self) -> Vec<(String, Counts)> {
+        let clients = self.0.into_iter();
+        clients
+            .map(|(name, client)| (name, client.stop()))
+            .collect()
+    }
+}
+
+fn start(
+    sandbox: &Sandbox,
+    (pod, source): (&str, IpAddr),
+    to: SocketAddr,
+    transport: Transport,
+) -> Result<ConnectLoop, Box<dyn Error>> {
+    let pod = sandbox.pod(pod).ok_or("the client's pod is gone")?;
+    let client = ConnectLoop::start(pod.namespace(), Some(source), to, transport, PATIENCE)?;
+    Ok(client)
+}
+
+/// One each: who comes from one port to two Services needs two addresses.
+const CLIENTS_INSIDE: [(&str, IpAddr); 2] = [
+    ("inside-1", IpAddr::V4(Ipv4Addr::new(10, 64, 1, 100))),
+    ("inside-2", IpAddr::V4(Ipv4Addr::new(10, 64, 1, 101))),
+];
+const OUTSIDE: &str = "outside-1";
+const CLIENT_OUTSIDE: IpAddr = IpAddr::V4(Ipv4Addr::new(203, 0, 113, 100));
+/// Bound for an answer that comes at once on an idle machine.
+const PATIENCE: Duration = Duration::from_secs(5);
