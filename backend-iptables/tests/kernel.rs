@@ -7,7 +7,9 @@ mod common;
 
 use std::process::Command;
 
-use backend_iptables::{AffinityBy, Config, HairpinBy, Kernel, Key, Options, Program, Renderer};
+use backend_iptables::{
+    AffinityBy, Config, Features, HairpinBy, Kernel, Key, Options, Program, Renderer,
+};
 use common::history;
 use common::host::{assert_holds, each, reconciler, samples, some_plan, start};
 use proptest::strategy::Strategy;
@@ -61,6 +63,8 @@ fn foreign_rules_stay_as_they_are() {
         let before = host.foreign();
         let mut kernel = host.kernel();
         assert_eq!(host.foreign(), before, "after probing");
+        assert!(!host.save(&[]).contains("SVC-"), "after probing");
+        assert_eq!(kernel.config().features, Features::default());
         let plan = some_plan(host.family, 1);
         let mut reconciler = reconciler(&kernel, host.family);
         start(&mut reconciler, &plan);
