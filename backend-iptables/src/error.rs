@@ -51,6 +51,15 @@ pub enum Error {
         /// Who holds it.
         holder: String,
     },
+    /// The lock file of iptables cannot be used, for want of space or permission: nothing was
+    /// written.
+    #[error("cannot use the lock file {}: {message}", .path.display())]
+    LockFile {
+        /// The file.
+        path: PathBuf,
+        /// What the tools said.
+        message: String,
+    },
     /// A program was killed.
     #[error("{program} was killed by signal {signal}")]
     Killed {
@@ -89,7 +98,7 @@ impl Error {
     /// What a failed commit means for the next step.
     pub fn failure(&self) -> Failure {
         match self {
-            Self::Locked { .. } => Failure::Busy,
+            Self::Locked { .. } | Self::LockFile { .. } => Failure::Busy,
             Self::Refused(ports) => Failure::Refused(ports.clone()),
             Self::Missing { .. }
             | Self::Spawn { .. }

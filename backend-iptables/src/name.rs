@@ -46,6 +46,14 @@ impl ChainName {
         name
     }
 
+    /// As `cut`, and without a copy of the text: a first load makes tens of thousands of names.
+    fn written(text: fmt::Arguments<'_>) -> Self {
+        let mut name = Self::cut("");
+        // It takes any text.
+        let _ = fmt::write(&mut Room(&mut name), text);
+        name
+    }
+
     /// The text.
     pub fn as_str(&self) -> &str {
         let bytes = self.text.get(..usize::from(self.length)).unwrap_or(&[]);
@@ -73,6 +81,20 @@ impl ChainName {
     /// Whether the chain is one of ours.
     pub fn is_ours(&self) -> bool {
         self.as_str().starts_with(PREFIX)
+    }
+}
+
+/// Appends to a name what still fits.
+struct Room<'a>(&'a mut ChainName);
+
+impl fmt::Write for Room<'_> {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        let free = self.0.text.iter_mut().skip(usize::from(self.0.length));
+        for (place, byte) in free.zip(text.bytes()) {
+            *place = byte;
+            self.0.length += 1;
+        }
+        Ok(())
     }
 }
 
@@ -200,10 +222,14 @@ impl Anchor {
             ChainKind::Local => 'l',
         };
         let protocol = letter(self.protocol);
-        let index = index.map_or_else(String::new, |index| format!("{index:02x}"));
         let place = self.place();
         let port = self.port;
-        ChainName::cut(&format!("{place}{protocol}{port:05}{kind}{index}"))
+        match index {
+            None => ChainName::written(format_args!("{place}{protocol}{port:05}{kind}")),
+            Some(index) => {
+                ChainName::written(format_args!("{place}{protocol}{port:05}{kind}{index:02x}"))
+            }
+        }
     }
 
     /// The chain, the list of clients and the set that belong to one endpoint.
@@ -225,21 +251,24 @@ impl Anchor {
 
     /// 13 bytes in IPv4; 19 in IPv6, where 28 have to do: ClusterIPs come from few ranges, so a
     /// short hash tells these apart, and any other address is hashed whole.
-    fn place(&self) -> String {
+    fn place(&self) -> ChainName {
         match self.ip {
-            None => format!("{PREFIX}n-"),
-            Some(IpAddr::V4(v4)) => format!("{PREFIX}{:08x}-", v4.to_bits()),
+            None => ChainName::written(format_args!("{PREFIX}n-")),
+            Some(IpAddr::V4(v4)) => {
+                ChainName::written(format_args!("{PREFIX}{:08x}-", v4.to_bits()))
+            }
             Some(IpAddr::V6(v6)) => match self.kind {
                 FrontendKind::ClusterIp => {
                     let bits = v6.to_bits();
-                    format!("{PREFIX}{:08x}-{:06x}", low(bits), upper_hash(bits))
+                    let (low, upper) = (low(bits), upper_hash(bits));
+                    ChainName::written(format_args!("{PREFIX}{low:08x}-{upper:06x}"))
                 }
                 FrontendKind::LoadBalancerIp
                 | FrontendKind::ExternalIp
                 | FrontendKind::NodePort => {
                     let mut hash = Hash::new();
                     hash.ip(self.ip);
-                    format!("{PREFIX}{:014x}-", hash.bits(56))
+                    ChainName::written(format_args!("{PREFIX}{:014x}-", hash.bits(56)))
                 }
             },
         }
@@ -425,88 +454,4 @@ pub(crate) fn group_of(endpoint: SocketAddr, count: u64) -> u64 {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn anchor(ip: &str, kind: FrontendKind) -> Anchor {
-        Anchor {
-            ip: ip.parse().ok(),
-            kind,
-            protocol: Protocol::Tcp,
-            port: 80,
-        }
-    }
-
-    #[test]
-    fn names_fit_and_say_what_they_are() {
-        let kinds = [
-            ChainKind::Sources,
-            ChainKind::Routes,
-            ChainKind::Cluster,
-            ChainKind::Local,
-        ];
-        for ip in ["10.96.0.12", "fd10:96::c", ""] {
-            for frontend in [FrontendKind::ClusterIp, FrontendKind::ExternalIp] {
-                let anchor = anchor(ip, frontend);
-                for kind in kinds {
-                    let name = anchor.chain(kind, Some(255));
-                    assert!(name.as_str().ends_with("ff"), "{name} is cut");
-                    assert_eq!(classify(name), Class::Service, "{name}");
-                }
-                let pin = anchor.pin("10.1.0.1:8080".parse().unwrap());
-                assert_eq!(classify(pin), Class::Service, "{pin}");
-                assert!(
-                    pin.is_pin(IpFamily::V4) && !pin.is_pin(IpFamily::V6),
-                    "{pin}"
-                );
-            }
-        }
-        for tree in Tree::ALL {
-            for ip in [None, "10.96.0.0".parse().ok(), "fd10:96::".parse().ok()] {
-                for (bits, tail) in [(20, None), (112, None), (116, Some((Protocol::Tcp, 80)))] {
-                    let place = NodePlace {
-                        tree,
-                        ip,
-                        bits: if ip.is_some_and(|ip: IpAddr| ip.is_ipv6()) {
-                            bits
-                        } else {
-                            bits % 64
-                        },
-                        tail,
-                    };
-                    let name = place.chain();
-                    assert!(name.as_str().len() <= ChainName::MAX);
-                    assert_eq!(classify(name), Class::Node(tree), "{name}");
-                }
-            }
-        }
-    }
-
-    #[test]
-    fn a_callee_sorts_after_its_callers() {
-        for ip in ["10.96.0.12", "fd10:96::c"] {
-            let anchor = anchor(ip, FrontendKind::ClusterIp);
-            let chain = |kind| anchor.chain(kind, None);
-            let pin = anchor.pin("10.1.0.1:8080".parse().unwrap());
-            let order = [
-                chain(ChainKind::Sources),
-                chain(ChainKind::Routes),
-                chain(ChainKind::Cluster),
-                anchor.chain(ChainKind::Cluster, Some(1)),
-                chain(ChainKind::Local),
-                pin,
-            ];
-            assert!(order.is_sorted(), "{order:?}");
-        }
-    }
-
-    #[test]
-    fn the_longest_names_are_not_cut() {
-        let anchor = anchor("2001:db8::1", FrontendKind::ExternalIp);
-        let name = anchor.chain(ChainKind::Cluster, Some(7));
-        assert_eq!(name.as_str().len(), 28);
-        assert!(ChainName::new("SVC-a-name-that-is-longer-than-it-may-be").is_none());
-        assert!(ChainName::new("").is_none());
-        assert!(ChainName::new("two words").is_none());
-    }
-}
+mod tests;

@@ -6,26 +6,19 @@
 //! chains. A chain is only declared before the first jump to it, and what is no longer needed
 //! goes last.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::fmt::Write;
+mod input;
 
-use svc_core::{ServicePortName, Transaction};
+use std::collections::{BTreeMap, BTreeSet};
+
+use svc_core::Transaction;
 
 use crate::config::Config;
 use crate::key::{Entry, Jump, Key, Table, Value};
-use crate::name::{self, ChainName, Class, classify};
-use crate::rule::Rule;
+use crate::name::{self, ChainName};
 use crate::skeleton::health_checks;
 use crate::tree::{self, Entries, Marked};
-
-/// Lines after which a new block starts, once the chains of Services are written.
-///
-/// The nodes that follow refer to chains all over the sorted list; the tools drop it at `COMMIT`.
-/// A block costs the kernel a look at the whole table, so they should not be short either.
-const BLOCK: usize = 2_000;
-
-/// Fewer lines of such nodes are not worth a block of their own.
-const FEW: usize = 400;
+pub use input::Input;
+use input::Written;
 
 /// Whether one table may be written in several blocks, each of which takes effect on its own. No
 /// block leads to a chain that is yet to come.
@@ -67,22 +60,10 @@ pub(crate) struct Writes {
 
 #[derive(Clone, Debug, Default)]
 struct TableWrites {
-    written: BTreeMap<ChainName, Vec<(Rule, Owner)>>,
+    written: BTreeMap<ChainName, Written>,
     removed: BTreeSet<ChainName>,
     /// Jumps to insert (more than none) or to delete.
     jumps: Vec<(Jump, i64)>,
-}
-
-/// Index of the group that a line is for.
-type Owner = Option<usize>;
-
-/// Text for `iptables-restore`.
-#[derive(Clone, Debug, Default)]
-pub struct Input {
-    text: String,
-    lines: usize,
-    /// Group by line, for lines that have one.
-    owners: BTreeMap<usize, usize>,
 }
 
 impl Held {
@@ -133,7 +114,7 @@ impl Held {
         self.strays(config, &strays, &mut writes, &owners);
         if let Some(rules) = writes.filter.written.get_mut(&name::HEALTH_CHECKS) {
             let admitted = health_checks(&self.health_checks).into_iter();
-            *rules = admitted.map(|rule| (rule, None)).collect();
+            *rules = Written::Own(admitted.map(|rule| (rule, None)).collect());
         }
         for (chain, rules) in edits.written {
             writes.node(chain, rules, &owners);
@@ -189,7 +170,7 @@ impl Writes {
         let rules = health_checks(ports).into_iter().map(|rule| (rule, None));
         let mut writes = Self::default();
         let written = &mut writes.filter.written;
-        written.insert(name::HEALTH_CHECKS, rules.collect());
+        written.insert(name::HEALTH_CHECKS, Written::Own(rules.collect()));
         writes
     }
 
@@ -207,10 +188,10 @@ impl Writes {
         };
         match (key, after) {
             (Key::Chain(table, chain), Some(Value::Rules(rules))) => {
-                let rules = rules.iter().map(|rule| (rule.clone(), Some(owner)));
                 let table = self.table(*table);
                 table.removed.remove(chain);
-                table.written.insert(*chain, rules.collect());
+                let rules = Written::Shared(rules.clone(), owner);
+                table.written.insert(*chain, rules);
             }
             (Key::Chain(table, chain), _) => {
                 let table = self.table(*table);
@@ -242,7 +223,9 @@ impl Writes {
             let owner = entry.and_then(|entry| owners.get(&entry).copied());
             (rule, owner)
         });
-        self.nat.written.insert(chain, owned.collect());
+        self.nat
+            .written
+            .insert(chain, Written::Own(owned.collect()));
     }
 
     /// The text that does all this.
@@ -256,142 +239,6 @@ impl Writes {
     }
 }
 
-impl TableWrites {
-    fn write(
-        mut self,
-        table: Table,
-        blocks: Blocks,
-        pinned: &BTreeSet<(Table, ChainName)>,
-        input: &mut Input,
-    ) {
-        self.jumps.retain(|(_, more)| *more != 0);
-        if self.written.is_empty() && self.removed.is_empty() && self.jumps.is_empty() {
-            return;
-        }
-        input.line(format_args!("*{}", table.name()), None);
-        self.write_chains(table, blocks, input);
-        for (jump, more) in self.jumps {
-            let (from, to) = (jump.from.name(), jump.to);
-            let verb = if more > 0 { "-I" } else { "-D" };
-            for _ in 0..more.unsigned_abs() {
-                input.line(format_args!("{verb} {from} -j {to}"), None);
-            }
-        }
-        for chain in &self.removed {
-            input.line(format_args!(":{chain} - [0:0]"), None);
-        }
-        for chain in &self.removed {
-            if !pinned.contains(&(table, *chain)) {
-                input.line(format_args!("-X {chain}"), None);
-            }
-        }
-        input.line(format_args!("COMMIT"), None);
-    }
-}
-
-impl TableWrites {
-    fn write_chains(&mut self, table: Table, blocks: Blocks, input: &mut Input) {
-        let mut order: Vec<ChainName> = self.written.keys().copied().collect();
-        order.sort_by_key(|chain| (rank(*chain), std::cmp::Reverse(*chain)));
-        let (services, others) =
-            order.split_at(order.partition_point(|chain| rank(*chain) < Rank::Beside));
-        let start = input.lines;
-        for chain in services {
-            emit(&mut self.written, *chain, input);
-        }
-        let lines: usize = self.written.values().map(Vec::len).sum();
-        let mut split = blocks == Blocks::Several && input.lines > start + BLOCK && lines > FEW;
-        let mut start = input.lines;
-        for chain in others {
-            if split {
-                input.line(format_args!("COMMIT"), None);
-                input.line(format_args!("*{}", table.name()), None);
-                start = input.lines;
-            }
-            emit(&mut self.written, *chain, input);
-            split = blocks == Blocks::Several && input.lines > start + BLOCK;
-        }
-    }
-}
-
-/// Writes a chain after those that it leads to and that are still to be written.
-fn emit(
-    pending: &mut BTreeMap<ChainName, Vec<(Rule, Owner)>>,
-    chain: ChainName,
-    input: &mut Input,
-) {
-    let Some(rules) = pending.remove(&chain) else {
-        return;
-    };
-    for callee in rules.iter().rev().filter_map(|(rule, _)| rule.callee()) {
-        if pending.contains_key(&callee) {
-            emit(pending, callee, input);
-        }
-    }
-    let first = rules.first().and_then(|(_, owner)| *owner);
-    input.line(format_args!(":{chain} - [0:0]"), first);
-    for (rule, owner) in rules {
-        input.line(format_args!("-A {chain} {rule}"), owner);
-    }
-}
-
-/// Which chains are written together.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Rank {
-    /// Many rules lead here; they sort before all others.
-    Answer,
-    /// Chains of Services, and the nodes that lead to their neighbours.
-    Service,
-    /// Nodes that lead anywhere.
-    Beside,
-    /// The entrance.
-    Fixed,
-}
-
-fn rank(chain: ChainName) -> Rank {
-    use crate::key::Tree;
-    match classify(chain) {
-        _ if [name::REJECT, name::DROP, name::HAIRPINNED].contains(&chain) => Rank::Answer,
-        // A root sorts among the others, and leads to all of them.
-        Class::Node(tree) if name::root(tree) == chain => Rank::Fixed,
-        Class::Service | Class::Node(Tree::Cluster) => Rank::Service,
-        Class::Node(Tree::External | Tree::NodePort | Tree::Beside | Tree::Hairpin) => Rank::Beside,
-        Class::Fixed | Class::Unknown => Rank::Fixed,
-    }
-}
-
-impl Input {
-    fn line(&mut self, line: std::fmt::Arguments<'_>, owner: Owner) {
-        // Writing to a string cannot fail.
-        let _ = self.text.write_fmt(line);
-        self.text.push('\n');
-        self.lines += 1;
-        if let Some(owner) = owner {
-            self.owners.insert(self.lines, owner);
-        }
-    }
-
-    /// The text.
-    pub fn text(&self) -> &str {
-        &self.text
-    }
-
-    /// Whether there is nothing to write.
-    pub fn is_empty(&self) -> bool {
-        self.text.is_empty()
-    }
-
-    /// The service port that a line is for, the first line being 1.
-    pub(crate) fn owner<'a>(
-        &self,
-        line: usize,
-        transaction: &'a Transaction<Key, Value>,
-    ) -> Option<&'a ServicePortName> {
-        let group = transaction.groups.get(*self.owners.get(&line)?)?;
-        group.name.as_ref()
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::net::Ipv4Addr;
@@ -399,9 +246,10 @@ mod tests {
 
     use svc_core::{Base, Edit, EditGroup, IpFamily, NodePlan, Protocol};
 
+    use super::input::{Rank, rank};
     use super::*;
     use crate::key::Tree;
-    use crate::rule::Target;
+    use crate::rule::{Rule, Target};
     use crate::skeleton::skeleton;
 
     fn group(edits: Vec<(Key, Value)>) -> EditGroup<Key, Value> {

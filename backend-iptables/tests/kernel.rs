@@ -5,187 +5,15 @@
 
 mod common;
 
-use std::path::PathBuf;
 use std::process::Command;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
-use std::time::Duration;
 
-use backend_iptables::rule::{Match, Rule, SourcePorts, Target};
 use backend_iptables::{
-    AffinityBy, Config, Error, HairpinBy, Kernel, Key, Options, Program, Renderer, Table, Value,
-    Variant,
+    AffinityBy, Config, Features, HairpinBy, Kernel, Key, Options, Program, Renderer,
 };
-use common::{history, plan_of};
-use proptest::strategy::{Strategy, ValueTree};
-use proptest::test_runner::TestRunner;
-use svc_core::config::{LocalDetection, NodePortAddresses, ProxyConfig, ProxyMode};
-use svc_core::{
-    Base, Edit, EditGroup, IpFamily, NamespacedName, Plan, Protocol, Reconciler, ServicePortName,
-    Transaction,
-};
-
-/// A lock of its own for each namespace, or tests would wait for each other.
-fn lock_file() -> PathBuf {
-    static NEXT: AtomicU32 = AtomicU32::new(0);
-    let number = NEXT.fetch_add(1, Ordering::Relaxed);
-    let name = format!("svc-xtables-{}-{number}.lock", std::process::id());
-    std::env::temp_dir().join(name)
-}
-
-/// Runs a test in a fresh network namespace, for each variant and family.
-fn each(test: impl Fn(&Host) + Send + Sync + 'static) {
-    let test = Arc::new(test);
-    for variant in Variant::ALL {
-        for family in IpFamily::ALL {
-            let test = test.clone();
-            let run = move || {
-                nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNET)
-                    .expect("a network namespace of its own, which takes root");
-                let host = Host {
-                    variant,
-                    family,
-                    lock: lock_file(),
-                };
-                test(&host);
-                let _ = std::fs::remove_file(&host.lock);
-            };
-            let thread = std::thread::Builder::new()
-                .name(format!("{variant} {family}"))
-                .spawn(run)
-                .unwrap();
-            assert!(thread.join().is_ok(), "{variant} {family} failed");
-        }
-    }
-}
-
-struct Host {
-    variant: Variant,
-    family: IpFamily,
-    lock: PathBuf,
-}
-
-impl Host {
-    fn options(&self) -> Options {
-        Options {
-            variant: Some(self.variant),
-            lock_file: Some(self.lock.clone()),
-            lock_wait: Duration::from_secs(2),
-            ..Options::new(self.family)
-        }
-    }
-
-    fn kernel(&self) -> Kernel {
-        Kernel::open(self.options()).unwrap()
-    }
-
-    fn program(&self, part: &str) -> String {
-        let base = match self.family {
-            IpFamily::V4 => "iptables",
-            IpFamily::V6 => "ip6tables",
-        };
-        format!("{base}-{}{part}", self.variant)
-    }
-
-    /// Somebody else at work.
-    fn iptables(&self, args: &str) {
-        let mut command = Command::new(self.program(""));
-        command
-            .args(args.split(' '))
-            .env("XTABLES_LOCKFILE", &self.lock);
-        let output = command.output().unwrap();
-        let said = String::from_utf8_lossy(&output.stderr);
-        assert!(output.status.success(), "iptables {args}: {said}");
-    }
-
-    /// Three packets for a rule of others to count.
-    fn count_packets(&self) {
-        let up = Command::new("ip")
-            .args(["link", "set", "lo", "up"])
-            .status();
-        assert!(up.unwrap().success());
-        let (from, to) = match self.family {
-            IpFamily::V4 => ("127.0.0.1:0", "127.0.0.1:8"),
-            IpFamily::V6 => ("[::1]:0", "[::1]:8"),
-        };
-        let socket = std::net::UdpSocket::bind(from).unwrap();
-        for _ in 0..3 {
-            // Nobody listens, which the socket may hear of.
-            let _ = socket.send_to(b"x", to);
-        }
-    }
-
-    /// Rules that are not ours, with their counters.
-    fn counted(&self) -> Vec<String> {
-        let saved = self.save(&["-c"]);
-        let rules = saved
-            .lines()
-            .filter(|line| line.starts_with('[') && !line.contains("SVC-"));
-        rules.map(str::to_owned).collect()
-    }
-
-    fn save(&self, args: &[&str]) -> String {
-        let output = Command::new(self.program("-save"))
-            .args(args)
-            .output()
-            .unwrap();
-        String::from_utf8(output.stdout).unwrap()
-    }
-
-    /// Lines that are not ours, without comments and counters.
-    fn foreign(&self) -> Vec<String> {
-        let ours = |line: &&str| !line.contains("SVC-") && !line.starts_with('#');
-        let saved = self.save(&[]);
-        let lines = saved.lines().filter(ours).map(|line| {
-            let (line, _) = line.split_once(" [").unwrap_or((line, ""));
-            line.to_owned()
-        });
-        lines.collect()
-    }
-}
-
-fn reconciler(kernel: &Kernel, family: IpFamily) -> Reconciler<Renderer> {
-    Reconciler::new(Renderer::new(*kernel.config()), family)
-}
-
-fn start(reconciler: &mut Reconciler<Renderer>, plan: &Plan) {
-    let empty = Plan::empty(plan.family, plan.node.clone());
-    let mut delta = empty.diff(plan);
-    delta.node = Some(plan.node.clone());
-    reconciler.change(&delta);
-}
-
-/// The kernel holds what the plan asks for, by both readings.
-#[track_caller]
-fn assert_holds(host: &Host, kernel: &mut Kernel, plan: &Plan) {
-    let config = *kernel.config();
-    let mut fresh = Reconciler::new(Renderer::new(config), plan.family);
-    start(&mut fresh, plan);
-    let drift = fresh.on_read(kernel.read().unwrap());
-    assert!(drift.is_empty(), "{drift:?}");
-    let wanted = Program::of(&config, &common::ruleset(&config, plan));
-    let saved = Program::parse(&host.save(&[]));
-    assert_eq!(saved.ours().to_string(), wanted.ours().to_string());
-}
-
-fn samples<S: Strategy>(strategy: &S, count: usize) -> Vec<S::Value> {
-    let mut runner = TestRunner::deterministic();
-    let sample = |_| strategy.new_tree(&mut runner).unwrap().current();
-    (0..count).map(sample).collect()
-}
-
-/// A plan with a bit of everything, of the host's family.
-fn some_plan(family: IpFamily, seed: usize) -> Plan {
-    let services = proptest::collection::vec(common::service(family), 8..12);
-    let mut proxy = ProxyConfig::default_for(ProxyMode::Iptables);
-    let pods = match family {
-        IpFamily::V4 => "10.64.0.0/16",
-        IpFamily::V6 => "fd00:6401::/32",
-    };
-    proxy.detect_local = LocalDetection::ClusterCidr(vec![pods.parse().unwrap()]);
-    proxy.node_port_addresses = NodePortAddresses::Default;
-    plan_of(family, proxy, samples(&services, seed + 1).remove(seed))
-}
+use common::history;
+use common::host::{assert_holds, each, reconciler, samples, some_plan, start};
+use proptest::strategy::Strategy;
+use svc_core::{IpFamily, Plan, Reconciler};
 
 #[test]
 fn histories_end_in_what_the_last_plan_asks_for() {
@@ -235,6 +63,8 @@ fn foreign_rules_stay_as_they_are() {
         let before = host.foreign();
         let mut kernel = host.kernel();
         assert_eq!(host.foreign(), before, "after probing");
+        assert!(!host.save(&[]).contains("SVC-"), "after probing");
+        assert_eq!(kernel.config().features, Features::default());
         let plan = some_plan(host.family, 1);
         let mut reconciler = reconciler(&kernel, host.family);
         start(&mut reconciler, &plan);
@@ -403,112 +233,6 @@ fn chains_that_others_use_are_emptied_and_stay() {
         let saved = host.save(&["-t", "nat"]);
         let ours: Vec<_> = saved.lines().filter(|line| line.contains("SVC-")).collect();
         assert_eq!(ours, [":SVC-CIPS - [0:0]", "-A OUTPUT -p tcp -j SVC-CIPS"]);
-    });
-}
-
-#[test]
-fn who_holds_the_lock_is_named() {
-    each(|host| {
-        // iptables-nft takes no lock.
-        if host.variant == Variant::Nft {
-            return;
-        }
-        let mut kernel = host.kernel();
-        let plan = some_plan(host.family, 0);
-        let mut reconciler = reconciler(&kernel, host.family);
-        start(&mut reconciler, &plan);
-        let file = std::fs::File::create(&host.lock).unwrap();
-        let held = nix::fcntl::Flock::lock(file, nix::fcntl::FlockArg::LockExclusive)
-            .map_err(|(_, errno)| errno)
-            .unwrap();
-        let failed = reconciler.settle(&mut kernel, 4).unwrap_err().to_string();
-        assert!(
-            failed.contains(&format!("process {} (", std::process::id())),
-            "{failed}"
-        );
-        drop(held);
-        reconciler.settle(&mut kernel, 4).unwrap();
-        assert_holds(host, &mut kernel, &plan);
-    });
-}
-
-fn port_name(name: &str) -> ServicePortName {
-    ServicePortName {
-        service: NamespacedName::new("ns", name),
-        port: "".into(),
-        protocol: Protocol::Tcp,
-    }
-}
-
-/// Rules that the tools, and rules that only the kernel refuses.
-#[test]
-fn a_refused_rule_is_traced_to_its_service() {
-    each(|host| {
-        let mut kernel = host.kernel();
-        let plan = some_plan(host.family, 0);
-        let mut reconciler = reconciler(&kernel, host.family);
-        start(&mut reconciler, &plan);
-        reconciler.settle(&mut kernel, 4).unwrap();
-        let bad = [
-            Rule::new([Match::Opaque("-m nonsense".into())], Target::Return),
-            // Not from a chain that OUTPUT reaches.
-            Rule::always(Target::Masquerade(SourcePorts::Kept)),
-        ];
-        for rule in bad {
-            let groups = (0..20u8).map(|number| {
-                let chain = format!("SVC-0a60ff{number:02x}-t00080c");
-                let chain = backend_iptables::name::ChainName::new(&chain).unwrap();
-                let rules = match number {
-                    7 | 13 => vec![rule.clone()],
-                    _ => vec![Rule::always(Target::Return)],
-                };
-                let entry = backend_iptables::Entry {
-                    tree: backend_iptables::Tree::Cluster,
-                    ip: common::ip(host.family, common::CLUSTER, 100 + number),
-                    protocol: Protocol::Tcp,
-                    port: 80,
-                };
-                let edit = |key, after| Edit {
-                    key,
-                    before: None,
-                    after: Some(after),
-                };
-                EditGroup {
-                    name: Some(port_name(&format!("s{number}"))),
-                    edits: vec![
-                        edit(Key::Chain(Table::Nat, chain), Value::Rules(rules.into())),
-                        edit(Key::Entry(entry), Value::To(chain)),
-                    ],
-                }
-            });
-            let transaction = Transaction {
-                groups: groups.collect(),
-                base: Base::InUse,
-            };
-            let mut left = transaction.clone();
-            let mut named = Vec::new();
-            // Some tools name one line at a time.
-            while let Err(error) = kernel.commit(&left) {
-                let Error::Refused(ports) = error else {
-                    panic!("{rule}: {error}");
-                };
-                let refused: Vec<_> = ports.into_iter().map(|(name, _)| name).collect();
-                assert!(!refused.is_empty());
-                left.groups.retain(|group| {
-                    !group
-                        .name
-                        .as_ref()
-                        .is_some_and(|name| refused.contains(name))
-                });
-                named.extend(refused);
-                kernel.read().unwrap();
-            }
-            named.sort();
-            assert_eq!(named, [port_name("s13"), port_name("s7")], "{rule}");
-            reconciler.verify();
-            reconciler.settle(&mut kernel, 4).unwrap();
-            assert_holds(host, &mut kernel, &plan);
-        }
     });
 }
 

@@ -10,7 +10,7 @@ use std::time::Duration;
 use svc_core::IpFamily;
 
 use super::detect::Variant;
-use super::lock::{LOCK_FILE, holder};
+use super::lock::{holder, lock_file};
 use crate::error::Error;
 
 /// Exit status of the tools when the lock is not free.
@@ -71,16 +71,25 @@ impl Tools {
         let program = self.program(part);
         let lock = self.lock_file.as_deref();
         let environment = lock.map(|path| ("XTABLES_LOCKFILE", path));
-        match run(&program, args, environment, input) {
-            Err(Error::Failed {
+        run(&program, args, environment, input).map_err(|error| match error {
+            Error::Failed {
                 status: RESOURCE_PROBLEM,
                 message,
                 ..
-            }) if message.contains("lock") => Err(Error::Locked {
+            } if message.contains("lock") => self.lock_problem(message),
+            other => other,
+        })
+    }
+
+    /// Why the lock was not had: somebody has it, or there can be none.
+    fn lock_problem(&self, message: String) -> Error {
+        let path = self.lock_file.clone().unwrap_or_else(lock_file);
+        match message.contains("open lock file") {
+            true => Error::LockFile { path, message },
+            false => Error::Locked {
                 waited: self.lock_wait,
-                holder: holder(lock.unwrap_or(Path::new(LOCK_FILE))),
-            }),
-            result => result,
+                holder: holder(&path),
+            },
         }
     }
 }

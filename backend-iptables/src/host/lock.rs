@@ -2,10 +2,13 @@
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-/// The lock file of the tools, unless told otherwise.
-pub(super) const LOCK_FILE: &str = "/run/xtables.lock";
+/// The lock file of the tools, unless told otherwise; they look into the environment as well.
+pub(super) fn lock_file() -> PathBuf {
+    let set = std::env::var_os("XTABLES_LOCKFILE").filter(|path| !path.is_empty());
+    set.map_or_else(|| PathBuf::from("/run/xtables.lock"), PathBuf::from)
+}
 
 /// Names the process that holds the lock, for people to read.
 pub(super) fn holder(lock_file: &Path) -> String {

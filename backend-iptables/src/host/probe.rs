@@ -21,6 +21,11 @@ struct Probe {
 /// # Errors
 /// Something is lacking that nothing can stand in for; the message names it.
 pub(crate) fn features(tools: &Tools, config: &Config) -> Result<Features, Error> {
+    // With iptables-legacy each input costs as much as all rules that an earlier run left, so
+    // the usual host is asked once.
+    if has_everything(tools, config)? {
+        return Ok(Features::default());
+    }
     let needed = needed(config);
     let all: Vec<&Probe> = needed.iter().collect();
     if let Err(error) = attempt(tools, &all) {
@@ -35,39 +40,55 @@ pub(crate) fn features(tools: &Tools, config: &Config) -> Result<Features, Error
         }
         return Err(error);
     }
-    let has = |feature, rule| {
-        let table = "nat";
-        let probe = Probe {
-            feature,
-            table,
-            rule,
-        };
-        match attempt(tools, &[&probe]) {
-            Ok(()) => Ok(true),
-            Err(Error::Failed { .. }) => Ok(false),
-            Err(error) => Err(error),
-        }
-    };
-    let bpf = Rule::new([config.hairpin_match()], Target::Return);
-    let recent = Rule::new([Match::Remember(name::PROBE)], Target::Return);
-    let random = Rule::always(Target::Masquerade(SourcePorts::Random));
-    let affinity = match (has("recent", recent)?, sets(tools)?) {
+    let has = |probe| succeeds(attempt(tools, &[&probe]));
+    let [bpf, recent, random] = optional(config);
+    let affinity = match (has(recent)?, with_set(tools, &[])?) {
         (true, true) => AffinityBy::RecentThenSets,
         (true, false) => AffinityBy::Recent,
         (false, true) => AffinityBy::Sets,
         (false, false) => AffinityBy::Nothing,
     };
     Ok(Features {
-        hairpin: match has("bpf", bpf)? {
+        hairpin: match has(bpf)? {
             true => HairpinBy::Bpf,
             false => HairpinBy::Tree,
         },
-        source_ports: match has("random-fully", random)? {
+        source_ports: match has(random)? {
             true => SourcePorts::Random,
             false => SourcePorts::Kept,
         },
         affinity,
     })
+}
+
+fn has_everything(tools: &Tools, config: &Config) -> Result<bool, Error> {
+    let mut probes = needed(config);
+    probes.extend(optional(config));
+    with_set(tools, &probes)
+}
+
+fn succeeds(result: Result<(), Error>) -> Result<bool, Error> {
+    match result {
+        Ok(()) => Ok(true),
+        Err(Error::Failed { .. }) => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+/// What another form stands in for: bpf, recent, and random ports.
+fn optional(config: &Config) -> [Probe; 3] {
+    let nat = |feature, rule| Probe {
+        feature,
+        table: "nat",
+        rule,
+    };
+    let random = Target::Masquerade(SourcePorts::Random);
+    let recent = Match::Remember(name::PROBE);
+    [
+        nat("bpf", Rule::new([config.hairpin_match()], Target::Return)),
+        nat("recent", Rule::new([recent], Target::Return)),
+        nat("random-fully", Rule::always(random)),
+    ]
 }
 
 fn needed(config: &Config) -> Vec<Probe> {
@@ -153,8 +174,8 @@ fn attempt(tools: &Tools, probes: &[&Probe]) -> Result<(), Error> {
     result
 }
 
-/// Whether sets can be made and used.
-fn sets(tools: &Tools) -> Result<bool, Error> {
+/// Whether sets can be made and used, together with other things.
+fn with_set(tools: &Tools, others: &[Probe]) -> Result<bool, Error> {
     let family = match tools.family {
         IpFamily::V4 => "inet",
         IpFamily::V6 => "inet6",
@@ -175,11 +196,8 @@ fn sets(tools: &Tools) -> Result<bool, Error> {
         rule(vec![Match::InSet(name::PROBE)], Target::Return),
         rule(vec![], Target::AddToSet(name::PROBE, 1)),
     ];
-    let result = attempt(tools, &[&uses[0], &uses[1]]);
+    let all: Vec<&Probe> = others.iter().chain(&uses).collect();
+    let result = attempt(tools, &all);
     run("ipset", &["destroy", &set], None, &[])?;
-    match result {
-        Ok(()) => Ok(true),
-        Err(Error::Failed { .. }) => Ok(false),
-        Err(error) => Err(error),
-    }
+    succeeds(result)
 }

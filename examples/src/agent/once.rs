@@ -101,6 +101,11 @@ fn load<B: Backend>(
         eprintln!("warning: {change}");
     }
     let families = backend.open(&config)?;
+    for family in &families {
+        for remark in backend.remarks(family) {
+            eprintln!("warning: {}: {remark}", family.reconciler.family());
+        }
+    }
     // A fresh planner: what it has to say first is for the families.
     input.planner = Planner::new(config);
     feed(&mut input.planner, &input.manifests, &input.cluster);

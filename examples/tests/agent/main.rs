@@ -28,6 +28,7 @@ fn main() -> ExitCode {
         own("health_check_ports", serve::health_check_ports),
         own("port_in_use_is_named", serve::port_in_use),
         own("foreign_flush_is_repaired", serve::foreign_flush),
+        own("xtables_lock_held_for_long", serve::lock_held),
         own("silent_deletion_is_audited", audit::silent_deletion),
         own("rules_outlive_the_agent", serve::restart),
         own("route_localnet_goes_as_it_came", serve::route_localnet),

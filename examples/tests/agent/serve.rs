@@ -2,8 +2,10 @@
 
 use std::net::TcpListener;
 use std::process::Command;
+use std::{fs, process};
 
 use examples::sandbox::{Outcome, Transport, probe};
+use nix::fcntl::{Flock, FlockArg};
 
 use crate::rig::{Agent, CLUSTER_IP, IPTABLES, NFTABLES, NODE_IP, PATIENCE, Rig};
 
@@ -220,4 +222,26 @@ pub(crate) fn two_instances() {
     let refused = reach(&rigs[1], &format!("{CLUSTER_IP}:80"));
     assert!(refused.pod().is_none(), "{refused:?}");
     agents.into_iter().for_each(|agent| drop(agent.stop()));
+}
+
+/// Somebody holds the lock of iptables for longer than the agent waits: it names who does, tries
+/// again by itself, and loses nothing.
+pub(crate) fn lock_held() {
+    let rig = Rig::new();
+    let mut agent = rig.start(IPTABLES, &["--variant", "legacy"]);
+    rig.await_synced(&mut agent);
+    let rules = || rig.tool("iptables-legacy-save", &["-t", "nat"], "");
+    assert!(rules().contains("10.64.1.1:8080"), "{}", agent.log());
+    let lock = fs::File::create(rig.folder.join("xtables.lock")).unwrap();
+    let held = Flock::lock(lock, FlockArg::LockExclusive).map_err(|(_, errno)| errno);
+    let held = held.unwrap();
+    rig.endpoints(&["10.64.1.2"]);
+    agent.until_logged(&format!("process {} (", process::id()));
+    assert!(rules().contains("10.64.1.1:8080"));
+    drop(held);
+    agent.until("change after the lock is free", || {
+        let rules = rules();
+        (rules.contains("10.64.1.2:8080") && !rules.contains("10.64.1.1:8080")).then_some(())
+    });
+    agent.stop();
 }

@@ -1,6 +1,12 @@
 //! iptables of both variants with real packets; runs as root and as anyone:
 //! `cargo test -p examples --test iptables`.
-#![allow(clippy::unwrap_used, reason = "a trial fails by panicking")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a trial fails by panicking"
+)]
+
+mod host;
 
 use std::fs;
 use std::path::Path;
@@ -14,7 +20,12 @@ use examples::sandbox::{Trial, run_trials};
 use svc_core::config::ProxyMode;
 
 fn main() -> ExitCode {
+    let own = |name, run| Trial { name, run };
     run_trials(&[
+        own("missing_programs_are_named", host::no_programs),
+        own("old_programs_are_named", host::old_programs),
+        own("a_missing_match_is_named", host::no_match_that_all_need),
+        own("lost_affinity_is_named", host::no_way_to_remember_clients),
         Trial {
             name: "flow_cases_iptables_legacy",
             run: || flow_cases(Variant::Legacy),

@@ -1,0 +1,306 @@
+//! What goes wrong between this program and the real kernel: locks that are held, tools that are
+//! killed, a full disk, rules that are refused.
+//!
+//! Needs root, as every use of iptables does.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // helpers of tests
+
+mod common;
+
+use std::fs::{self, File};
+use std::path::Path;
+use std::process::Command;
+use std::sync::mpsc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use backend_iptables::rule::{Match, Rule, SourcePorts, Target};
+use backend_iptables::{Error, Key, Program, Table, Value, Variant};
+use common::host::{Host, assert_holds, each, reconciler, some_plan, start};
+use nix::fcntl::{Flock, FlockArg};
+use nix::mount::{MntFlags, MsFlags, mount, umount2};
+use nix::sched::{CloneFlags, unshare};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::{Pid, gettid};
+use svc_core::{
+    Base, Edit, EditGroup, Failure, NamespacedName, Protocol, ServicePortName, Transaction,
+};
+
+/// Longer than anything here takes.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// The wait for the lock is bounded, its holder is named, and nothing that changes meanwhile is
+/// lost.
+#[test]
+fn a_lock_that_is_never_released_is_waited_for_and_its_holder_named() {
+    each(|host| {
+        // iptables-nft takes no lock.
+        if host.variant == Variant::Nft {
+            return;
+        }
+        let mut kernel = host.kernel();
+        let plan = some_plan(host.family, 0);
+        let mut reconciler = reconciler(&kernel, host.family);
+        start(&mut reconciler, &plan);
+        let file = File::create(&host.lock).unwrap();
+        let held = Flock::lock(file, FlockArg::LockExclusive).map_err(|(_, errno)| errno);
+        let held = held.unwrap();
+        let command = fs::read_to_string("/proc/self/comm").unwrap();
+        let holder = format!(
+            "process {} ({}) holds it",
+            std::process::id(),
+            command.trim_end()
+        );
+        let ours = || Program::parse(&host.save(&[])).ours().to_string();
+        let before = ours();
+        let other = some_plan(host.family, 2);
+        for round in 0..2 {
+            let begin = Instant::now();
+            let failed = reconciler.settle(&mut kernel, 4).unwrap_err().to_string();
+            assert!(failed.contains(&holder), "{failed}");
+            let took = begin.elapsed();
+            assert!(took >= host.options().lock_wait, "{took:?}");
+            assert!(took < PATIENCE, "{took:?}");
+            if round == 0 {
+                reconciler.change(&plan.diff(&other));
+            }
+        }
+        assert_eq!(ours(), before);
+        drop(held);
+        reconciler.settle(&mut kernel, 4).unwrap();
+        assert_holds(host, &mut kernel, &other);
+    });
+}
+
+/// A file system without a free inode holds the lock file, in a mount namespace of the test's own.
+#[test]
+fn a_full_disk_below_the_lock_is_named_and_got_over() {
+    each(|host| {
+        let plan = some_plan(host.family, 0);
+        let mut reconciler = reconciler(&host.kernel(), host.family);
+        start(&mut reconciler, &plan);
+        unshare(CloneFlags::CLONE_NEWNS).unwrap();
+        let private = MsFlags::MS_PRIVATE | MsFlags::MS_REC;
+        mount(None::<&str>, "/", None::<&str>, private, None::<&str>).unwrap();
+        let folder = host.lock.with_extension("full");
+        fs::create_dir(&folder).unwrap();
+        let flags = MsFlags::empty();
+        mount(
+            Some("full"),
+            &folder,
+            Some("tmpfs"),
+            flags,
+            Some("size=4k,nr_inodes=2"),
+        )
+        .unwrap();
+        let filler = folder.join("filler");
+        File::create(&filler).unwrap();
+        let full = Host {
+            lock: folder.join("lock"),
+            ..*host
+        };
+        let opened = backend_iptables::Kernel::open(full.options());
+        match host.variant {
+            // It takes no lock.
+            Variant::Nft => drop(opened.unwrap()),
+            Variant::Legacy => {
+                let error = opened.unwrap_err();
+                assert!(matches!(error, Error::LockFile { .. }), "{error:?}");
+                assert_eq!(error.failure(), Failure::Busy);
+                let said = error.to_string();
+                assert!(said.contains(full.lock.to_str().unwrap()), "{said}");
+                assert!(said.contains("No space left on device"), "{said}");
+            }
+        }
+        // Somebody makes room while the program goes on.
+        fs::remove_file(&filler).unwrap();
+        let mut recovered = full.kernel();
+        reconciler.settle(&mut recovered, 4).unwrap();
+        assert_holds(&full, &mut recovered, &plan);
+        recovered.cleanup().unwrap();
+        umount2(&folder, MntFlags::MNT_DETACH).unwrap();
+        fs::remove_dir(&folder).unwrap();
+    });
+}
+
+/// Kills the tool of a change when it has read half of its input, and answers whether it did.
+fn killing<T>(input: u64, work: impl FnOnce() -> T) -> (T, bool) {
+    let children = format!("/proc/self/task/{}/children", gettid());
+    let (done, over) = mpsc::channel::<()>();
+    thread::scope(|scope| {
+        let killer = scope.spawn(move || {
+            let deadline = Instant::now() + PATIENCE;
+            while Instant::now() < deadline {
+                if over.try_recv() != Err(mpsc::TryRecvError::Empty) {
+                    return false;
+                }
+                let pids = fs::read_to_string(&children).unwrap_or_default();
+                let half_way = |pid: &&str| restores(pid) && has_read(pid) > input / 2;
+                if let Some(pid) = pids.split_whitespace().find(half_way) {
+                    kill(Pid::from_raw(pid.parse().unwrap()), Signal::SIGKILL).unwrap();
+                    return true;
+                }
+                thread::yield_now();
+            }
+            false
+        });
+        let result = work();
+        drop(done);
+        (result, killer.join().unwrap())
+    })
+}
+
+fn restores(pid: &str) -> bool {
+    let line = fs::read_to_string(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+    let program = line.split('\0').next().unwrap_or_default();
+    program.ends_with("-restore")
+}
+
+/// Bytes that a process has read; libraries count too, some kilobytes.
+fn has_read(pid: &str) -> u64 {
+    let io = fs::read_to_string(Path::new("/proc").join(pid).join("io")).unwrap_or_default();
+    let count = io.lines().find_map(|line| line.strip_prefix("rchar: "));
+    count.and_then(|count| count.parse().ok()).unwrap_or(0)
+}
+
+/// What a first load would write of a plan and thousands of chains beside it.
+fn many_chains(number: u16) -> Transaction<Key, Value> {
+    let groups = (0..number).map(|number| {
+        let chain = format!("SVC-0a70{number:04x}-t00080c");
+        let chain = backend_iptables::name::ChainName::new(&chain).unwrap();
+        let rules = vec![Rule::always(Target::Return); 3];
+        EditGroup {
+            name: Some(port_name(&format!("many-{number}"))),
+            edits: vec![edit(
+                Key::Chain(Table::Nat, chain),
+                Value::Rules(rules.into()),
+            )],
+        }
+    });
+    Transaction {
+        groups: groups.collect(),
+        base: Base::InUse,
+    }
+}
+
+fn edit(key: Key, after: Value) -> Edit<Key, Value> {
+    Edit {
+        key,
+        before: None,
+        after: Some(after),
+    }
+}
+
+/// Nothing of a table is written then; what was is found by reading, and the rest is repaired.
+#[test]
+fn a_tool_killed_half_way_leaves_nothing_that_is_not_repaired() {
+    each(|host| {
+        let plan = some_plan(host.family, 0);
+        let mut kernel = host.kernel();
+        let mut reconciler = reconciler(&kernel, host.family);
+        start(&mut reconciler, &plan);
+        reconciler.settle(&mut kernel, 4).unwrap();
+        let before = Program::parse(&host.save(&[])).ours().to_string();
+        let many = many_chains(6_000);
+        // Declaration and three rules.
+        let input = 6_000 * (30 + 3 * 36);
+        let (result, killed) = killing(input, || kernel.commit(&many));
+        assert!(killed, "it was over too soon: {result:?}");
+        let error = result.unwrap_err();
+        let by_signal = matches!(error, Error::Killed { signal: 9, .. });
+        assert!(by_signal, "{error:?}");
+        assert_eq!(error.failure(), Failure::Unknown);
+        assert!(
+            error
+                .to_string()
+                .contains("-restore was killed by signal 9")
+        );
+        let after = Program::parse(&host.save(&[])).ours().to_string();
+        assert_eq!(after, before, "a table is written as a whole");
+        // The lock is free, and what was asked for meanwhile comes with the repair.
+        let other = some_plan(host.family, 2);
+        reconciler.change(&plan.diff(&other));
+        reconciler.verify();
+        reconciler.settle(&mut kernel, 4).unwrap();
+        assert_holds(host, &mut kernel, &other);
+        kernel.commit(&many).unwrap();
+        reconciler.verify();
+        let settled = reconciler.settle(&mut kernel, 4).unwrap();
+        assert!(!settled.drift.unwrap().is_empty());
+        assert_holds(host, &mut kernel, &other);
+    });
+}
+
+fn port_name(name: &str) -> ServicePortName {
+    ServicePortName {
+        service: NamespacedName::new("ns", name),
+        port: "".into(),
+        protocol: Protocol::Tcp,
+    }
+}
+
+/// Rules that the tools, and rules that only the kernel refuses.
+#[test]
+fn a_refused_rule_is_traced_to_its_service() {
+    each(|host| {
+        let mut kernel = host.kernel();
+        let plan = some_plan(host.family, 0);
+        let mut reconciler = reconciler(&kernel, host.family);
+        start(&mut reconciler, &plan);
+        reconciler.settle(&mut kernel, 4).unwrap();
+        let bad = [
+            Rule::new([Match::Opaque("-m nonsense".into())], Target::Return),
+            // Not from a chain that OUTPUT reaches.
+            Rule::always(Target::Masquerade(SourcePorts::Kept)),
+        ];
+        for rule in bad {
+            let groups = (0..20u8).map(|number| {
+                let chain = format!("SVC-0a60ff{number:02x}-t00080c");
+                let chain = backend_iptables::name::ChainName::new(&chain).unwrap();
+                let rules = match number {
+                    7 | 13 => vec![rule.clone()],
+                    _ => vec![Rule::always(Target::Return)],
+                };
+                let entry = backend_iptables::Entry {
+                    tree: backend_iptables::Tree::Cluster,
+                    ip: common::ip(host.family, common::CLUSTER, 100 + number),
+                    protocol: Protocol::Tcp,
+                    port: 80,
+                };
+                EditGroup {
+                    name: Some(port_name(&format!("s{number}"))),
+                    edits: vec![
+                        edit(Key::Chain(Table::Nat, chain), Value::Rules(rules.into())),
+                        edit(Key::Entry(entry), Value::To(chain)),
+                    ],
+                }
+            });
+            let transaction = Transaction {
+                groups: groups.collect(),
+                base: Base::InUse,
+            };
+            let mut left = transaction.clone();
+            let mut named = Vec::new();
+            // Some tools name one line at a time.
+            while let Err(error) = kernel.commit(&left) {
+                let Error::Refused(ports) = error else {
+                    panic!("{rule}: {error}");
+                };
+                let refused: Vec<_> = ports.into_iter().map(|(name, _)| name).collect();
+                assert!(!refused.is_empty());
+                left.groups.retain(|group| {
+                    !group
+                        .name
+                        .as_ref()
+                        .is_some_and(|name| refused.contains(name))
+                });
+                named.extend(refused);
+                kernel.read().unwrap();
+            }
+            named.sort();
+            assert_eq!(named, [port_name("s13"), port_name("s7")], "{rule}");
+            reconciler.verify();
+            reconciler.settle(&mut kernel, 4).unwrap();
+            assert_holds(host, &mut kernel, &plan);
+        }
+    });
+}
