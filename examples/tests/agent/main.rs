@@ -38,6 +38,8 @@ fn main() -> ExitCode {
             cluster::api_server_goes_and_comes,
         ),
         #[cfg(feature = "cluster")]
+        own("once_against_a_cluster", cluster::once),
+        #[cfg(feature = "cluster")]
         own(
             "conflict_becomes_an_event",
             cluster::conflict_becomes_an_event,
