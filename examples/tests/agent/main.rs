@@ -9,9 +9,13 @@ mod audit;
 #[cfg(feature = "cluster")]
 mod cluster;
 mod conntrack;
+#[cfg(feature = "cluster")]
+mod nodes;
 mod rig;
 mod serve;
 mod takeover;
+#[cfg(feature = "cluster")]
+mod world;
 
 use std::process::ExitCode;
 
@@ -46,6 +50,15 @@ fn main() -> ExitCode {
         ),
         #[cfg(feature = "cluster")]
         own("two_nodes_of_a_cluster", cluster::two_nodes),
+        #[cfg(feature = "cluster")]
+        own("nodes_a_pod_moves", nodes::a_pod_moves),
+        #[cfg(feature = "cluster")]
+        own("nodes_affinity", nodes::affinity),
+        #[cfg(feature = "cluster")]
+        own(
+            "nodes_types_labels_and_readiness",
+            nodes::types_labels_and_readiness,
+        ),
     ];
     run_trials(&trials)
 }
