@@ -117,10 +117,10 @@ impl Subject {
     /// manifests.
     pub fn everything() -> Vec<Self> {
         let subject = |resource| Self {
-            missing: match resource {
-                // Servers before 1.33 do not have it, and it is needed for new addresses only.
-                Resource::ServiceCidrs => Missing::Tolerated,
-                _ => Missing::Fails,
+            // Servers before 1.33 do not have these, and they are needed for new addresses only.
+            missing: match resource == Resource::ServiceCidrs {
+                true => Missing::Tolerated,
+                false => Missing::Fails,
             },
             ..Self::new(resource)
         };
