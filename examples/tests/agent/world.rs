@@ -171,12 +171,14 @@ impl World {
 
     /// The pod that answers a client outside, and the address that it sees.
     pub(crate) fn answered(&self, to: &str) -> (String, IpAddr) {
-        match self.reach(&self.outside, to, PATIENCE) {
-            Outcome::Answered {
-                pod, seen_source, ..
-            } => (pod, seen_source.ip()),
-            other => panic!("{to}: {other}"),
-        }
+        let outcome = self.reach(&self.outside, to, PATIENCE);
+        let Outcome::Answered {
+            pod, seen_source, ..
+        } = outcome
+        else {
+            panic!("{to}: {outcome}");
+        };
+        (pod, seen_source.ip())
     }
 
     pub(crate) fn stream(&self, from: &Namespace, to: &str) -> ConnectLoop {
