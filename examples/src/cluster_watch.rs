@@ -51,7 +51,7 @@ use svc_core::{NamespacedName, ObjectKind};
 
 pub use error::Error;
 pub use notice::{Link, Notice};
-pub use subject::{Interest, LISTED, Missing, Pods, Resource, Subject};
+pub use subject::{Interest, Missing, Pods, Resource, Subject};
 
 use crate::manifest::Reading;
 
@@ -222,15 +222,17 @@ pub fn start(
     Err(Error::NotBuilt)
 }
 
-/// Lists all objects that have a part in Services, once, as manifests would have them.
+/// Lists objects once, as manifests would have them: those of an [`Interest`], or
+/// [`Subject::everything`].
 ///
-/// A resource that cannot be listed is a problem of the reading; the rest is there.
+/// A resource that cannot be listed is a problem of the reading, unless it can be done without; the
+/// rest is there.
 ///
 /// # Errors
 /// As [`start`], and when no resource at all can be listed.
 #[cfg(feature = "cluster")]
-pub fn list(access: &Access, reading: &mut Reading) -> Result<(), Error> {
-    list::list(access, reading)
+pub fn list(access: &Access, subjects: &[Subject], reading: &mut Reading) -> Result<(), Error> {
+    list::list(access, subjects, reading)
 }
 
 /// Fails: see the feature `cluster`.
@@ -238,6 +240,6 @@ pub fn list(access: &Access, reading: &mut Reading) -> Result<(), Error> {
 /// # Errors
 /// Always.
 #[cfg(not(feature = "cluster"))]
-pub fn list(_: &Access, _: &mut Reading) -> Result<(), Error> {
+pub fn list(_: &Access, _: &[Subject], _: &mut Reading) -> Result<(), Error> {
     Err(Error::NotBuilt)
 }

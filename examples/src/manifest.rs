@@ -20,7 +20,7 @@ use svc_core::object::{
 use svc_core::{Diagnostic, Name, NamespacedName, wire};
 
 use crate::cli::one_line;
-use crate::cluster_watch::{self, Access, Resource};
+use crate::cluster_watch::{self, Access, Resource, Subject};
 use collect::Collector;
 pub use document::read_value;
 
@@ -34,8 +34,8 @@ pub enum Source {
     Path(PathBuf),
     /// Standard input, written `-`.
     Stdin,
-    /// The API server of a cluster, listed once: `--kubeconfig`.
-    Cluster(Access),
+    /// These objects of a cluster, listed once at its API server: `--kubeconfig`.
+    Cluster(Access, Vec<Subject>),
 }
 
 /// All objects of some manifests, each kind sorted by namespace and name.
@@ -150,28 +150,33 @@ fn read_into(mut collector: Collector, sources: &[Source], stdin: &mut dyn Read)
         match source {
             Source::Path(path) => file::read_path(&mut collector, path),
             Source::Stdin => file::read_stream(&mut collector, "-", stdin),
-            Source::Cluster(access) => read_cluster(&mut collector, access),
+            Source::Cluster(access, subjects) => read_cluster(&mut collector, access, subjects),
         }
     }
     collector.finish()
 }
 
-fn read_cluster(collector: &mut Collector, access: &Access) {
+fn read_cluster(collector: &mut Collector, access: &Access, subjects: &[Subject]) {
     let mut reading = Reading {
         collector: std::mem::take(collector),
     };
-    if let Err(error) = cluster_watch::list(access, &mut reading) {
+    if let Err(error) = cluster_watch::list(access, subjects, &mut reading) {
         reading.problem(CLUSTER, one_line(&error));
     }
     *collector = reading.collector;
 }
 
 impl Source {
-    /// The sources that `--manifests` and `--kubeconfig` name.
-    pub fn of_arguments(manifests: &[PathBuf], kubeconfig: Option<&PathBuf>) -> Vec<Self> {
+    /// The sources that `--manifests` and `--kubeconfig` name; the subjects are what to list of a
+    /// cluster.
+    pub fn of_arguments(
+        manifests: &[PathBuf],
+        kubeconfig: Option<&PathBuf>,
+        subjects: Vec<Subject>,
+    ) -> Vec<Self> {
         let cluster = kubeconfig.map(|path| {
             let kubeconfig = Some(path.clone());
-            Self::Cluster(Access { kubeconfig })
+            Self::Cluster(Access { kubeconfig }, subjects)
         });
         manifests
             .iter()

@@ -3,6 +3,7 @@
 use std::error::Error;
 use std::process::ExitCode;
 
+use svc_core::config::ProxyMode;
 use svc_core::{Action, Kernel, Planner, Render};
 
 use super::backend::{Backend, Families};
@@ -37,7 +38,9 @@ pub(super) fn sync<B: Backend>(
 where
     <B::Kernel as Kernel<B::Render>>::Error: 'static,
 {
-    let (mut input, mut families) = load(args, backend, settings)?;
+    let input = read(args, settings, B::MODE)?;
+    enter(args)?;
+    let (mut input, mut families) = open(input, backend, settings)?;
     let code = input.report();
     backend.prepare(&mut families, &settings.node)?;
     let reports = update(&mut input.planner, &mut families)?;
@@ -58,7 +61,9 @@ pub(super) fn show<B: Backend>(
 where
     <B::Kernel as Kernel<B::Render>>::Error: 'static,
 {
-    let (mut input, mut families) = load(args, backend, settings)?;
+    let input = read(args, settings, B::MODE)?;
+    enter(args)?;
+    let (mut input, mut families) = open(input, backend, settings)?;
     let code = input.report();
     let differences = dry_run(backend, &mut input.planner, &mut families)?;
     Ok((code, differences))
@@ -72,27 +77,31 @@ pub fn diff<B: Backend>(args: &ProxyArgs, backend: &B) -> Result<(ExitCode, usiz
 where
     <B::Kernel as Kernel<B::Render>>::Error: 'static,
 {
-    enter(args)?;
     let settings = Settings::of(&args.input, &args.flags, B::MODE);
     show(args, backend, &settings)
 }
 
-/// Reads manifests; a node that they do not describe has the addresses of the host.
-fn load<B: Backend>(
-    args: &ProxyArgs,
-    backend: &B,
-    settings: &Settings,
-) -> Result<(Input, Families<B>), Box<dyn Error>> {
+/// Reads all objects, in the first network namespace: a cluster is reached from there.
+fn read(args: &ProxyArgs, settings: &Settings, mode: ProxyMode) -> Result<Input, Box<dyn Error>> {
     if args.input.sources().is_empty() {
         // Nothing would be served, and all rules removed.
         return Err("no objects: give --manifests or --kubeconfig".into());
     }
-    let mut input = args.input.load(Some(B::MODE));
+    let input = args.input.load_for_proxy(&settings.node.name, mode);
     if args.input.manifests.is_empty()
         && let Some(problem) = input.manifests.unknown_services()
     {
         return Err(problem.to_string().into());
     }
+    Ok(input)
+}
+
+/// Opens the kernel; a node that no object describes has the addresses of the host.
+fn open<B: Backend>(
+    mut input: Input,
+    backend: &B,
+    settings: &Settings,
+) -> Result<(Input, Families<B>), Box<dyn Error>> {
     let mut config = settings.node.clone();
     if input.planner.state().node(&config.name).is_none() {
         config.local_addresses = host::addresses(B::OWN_LINKS)?;

@@ -102,7 +102,6 @@ where
         return once::clean_up(&backend, &settings);
     }
     if args.once || args.dry_run {
-        enter(args)?;
         let code = match args.dry_run {
             true => once::show(args, &backend, &settings)?.0,
             false => once::sync(args, &mut backend, &settings)?,

@@ -29,7 +29,7 @@ pub(super) fn start(input: &InputArgs, feed: Feed) -> Result<(), Box<dyn Error>>
         .iter()
         .filter_map(|source| match source {
             Source::Path(path) => Some(path.clone()),
-            Source::Stdin | Source::Cluster(_) => None,
+            Source::Stdin | Source::Cluster(..) => None,
         })
         .collect();
     // Before the first read, so that no change is missed.

@@ -177,6 +177,11 @@ impl Store {
         self.lock().refused.insert(resource.to_owned(), code);
     }
 
+    /// Takes [`Store::refuse`] back.
+    pub fn allow(&self, resource: &str) {
+        self.lock().refused.remove(resource);
+    }
+
     /// Lets the next request of a kind fail; several are used up in order.
     pub fn fail(&self, resource: &str, on: On, fault: Fault) {
         self.lock().faults.push((resource.to_owned(), on, fault));

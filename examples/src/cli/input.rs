@@ -5,10 +5,10 @@ use std::process::ExitCode;
 
 use svc_core::config::{ModeChoice, ProxyConfig, ProxyMode, read};
 use svc_core::load_balancer::PoolRange;
-use svc_core::{Diagnostic, IpNet, NodeConfig, Planner, Severity};
+use svc_core::{Diagnostic, IpNet, Name, NodeConfig, Planner, Severity};
 
 use crate::cluster::{Cluster, feed};
-use crate::cluster_watch::kubeconfig;
+use crate::cluster_watch::{Interest, Subject, kubeconfig};
 use crate::manifest::{self, Manifests, Source, read_value};
 
 /// The common input flags.
@@ -75,7 +75,11 @@ pub struct Input {
 impl InputArgs {
     /// The sources of manifests.
     pub fn sources(&self) -> Vec<Source> {
-        Source::of_arguments(&self.manifests, self.kubeconfig.as_ref())
+        Source::of_arguments(
+            &self.manifests,
+            self.kubeconfig.as_ref(),
+            Subject::everything(),
+        )
     }
 
     /// Reads the manifests.
@@ -88,6 +92,15 @@ impl InputArgs {
     /// `mode` is what a backend needs, `None` what the file says; nftables without a file.
     pub fn load(&self, mode: Option<ProxyMode>) -> Input {
         self.load_from(self.manifests(), mode)
+    }
+
+    /// The same with no more objects of a cluster than a proxy watches: more it may not read.
+    pub fn load_for_proxy(&self, node: &Name, mode: ProxyMode) -> Input {
+        let node = node.clone();
+        let subjects = Interest::Proxy { node }.subjects();
+        let sources = Source::of_arguments(&self.manifests, self.kubeconfig.as_ref(), subjects);
+        let manifests = self.pools.with(manifest::read(&sources));
+        self.load_from(manifests, Some(mode))
     }
 
     /// The same with manifests that were read before.

@@ -8,7 +8,7 @@ use std::str::FromStr;
 use svc_core::{Name, NamespacedName, Severity};
 
 use super::input::{PoolArgs, level};
-use crate::cluster_watch::kubeconfig;
+use crate::cluster_watch::{Subject, kubeconfig};
 use crate::manifest::{self, Manifests, Source};
 
 /// Where objects come from, and which count.
@@ -62,7 +62,11 @@ impl ManifestArgs {
     ///
     /// The exit code says whether there was any.
     pub fn read(&self) -> (Manifests, ExitCode) {
-        let sources = Source::of_arguments(&self.manifests, self.kubeconfig.as_ref());
+        let sources = Source::of_arguments(
+            &self.manifests,
+            self.kubeconfig.as_ref(),
+            Subject::everything(),
+        );
         let manifests = self.pools.with(manifest::read(&sources));
         for problem in &manifests.problems {
             eprintln!("error: {problem}");

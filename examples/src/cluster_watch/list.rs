@@ -8,7 +8,7 @@ use svc_core::wire::Document;
 use super::access;
 use super::follow::client_words;
 use super::thread::runtime;
-use super::{Access, Error, LISTED, Resource};
+use super::{Access, Error, Missing, Subject};
 use crate::manifest::Reading;
 
 /// Objects in one page.
@@ -29,32 +29,28 @@ struct HeadMetadata {
     next: String,
 }
 
-pub(super) fn list(access: &Access, reading: &mut Reading) -> Result<(), Error> {
+pub(super) fn list(
+    access: &Access,
+    subjects: &[Subject],
+    reading: &mut Reading,
+) -> Result<(), Error> {
     runtime()?.block_on(async {
         let client = access::client(access).await?;
         let mut failures = 0;
-        for resource in LISTED {
-            let message = match list_resource(&client, resource, reading).await {
+        for subject in subjects {
+            let message = match list_subject(&client, subject, reading).await {
                 Ok(()) => continue,
                 Err(Failed::Here(message)) => message,
                 Err(Failed::Everywhere(message)) => return Err(Error::Server { message }),
             };
             failures += 1;
-            if failures == LISTED.len() {
+            if failures == subjects.len() {
                 return Err(Error::Server { message });
             }
-            match resource {
-                // Servers before 1.33 do not have it, and it is needed for new addresses only.
-                Resource::ServiceCidrs => eprintln!("note: {}: {message}", resource.path()),
-                Resource::Services
-                | Resource::EndpointSlices
-                | Resource::Nodes
-                | Resource::Pods
-                | Resource::Namespaces
-                | Resource::Deployments
-                | Resource::DaemonSets
-                | Resource::ReplicaSets
-                | Resource::StatefulSets => reading.problem(&resource.path(), message),
+            let path = subject.resource.path();
+            match subject.missing {
+                Missing::Tolerated => eprintln!("note: {path}: {message}"),
+                Missing::Fails => reading.problem(&path, message),
             }
         }
         Ok(())
@@ -69,18 +65,31 @@ enum Failed {
     Everywhere(String),
 }
 
-/// Reads all pages of a resource.
-async fn list_resource(
+/// Reads all pages of the objects of a resource that are wanted.
+async fn list_subject(
     client: &Client,
-    resource: Resource,
+    subject: &Subject,
     reading: &mut Reading,
 ) -> Result<(), Failed> {
+    let resource = subject.resource;
+    let mut selectors = String::new();
+    for (word, selector) in [
+        ("labelSelector", subject.labels),
+        ("fieldSelector", &subject.fields),
+    ] {
+        if !selector.is_empty() {
+            selectors += &format!("&{word}={}", escaped(selector));
+        }
+    }
     let mut restarts = 0;
     'list: loop {
         let mut documents = Vec::new();
         let mut next = String::new();
         loop {
-            let path = format!("{}?limit={PAGE}&continue={next}", resource.path());
+            let path = format!(
+                "{}?limit={PAGE}&continue={next}{selectors}",
+                resource.path()
+            );
             let request = Request::get(path).body(Vec::new());
             let request = request.map_err(|error| Failed::Here(error.to_string()))?;
             let text = match client.request_text(request).await {
@@ -111,7 +120,7 @@ async fn list_resource(
     }
 }
 
-/// A token as it may stand in a query.
+/// A value as it may stand in a query.
 fn escaped(token: &str) -> String {
     let mut text = String::with_capacity(token.len());
     for byte in token.bytes() {

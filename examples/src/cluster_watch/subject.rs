@@ -66,8 +66,8 @@ pub struct Subject {
 /// Services of another proxy, and headless ones, are none of a proxy's business.
 const PROXIED: &str = "!service.kubernetes.io/service-proxy-name,!service.kubernetes.io/headless";
 
-/// What [`super::list`] asks for, the order of its reports.
-pub const LISTED: [Resource; 10] = [
+/// What has a part in Services, in the order of reports.
+const LISTED: [Resource; 10] = [
     Resource::Services,
     Resource::EndpointSlices,
     Resource::Nodes,
@@ -113,6 +113,20 @@ impl Interest {
 }
 
 impl Subject {
+    /// All objects that have a part in Services, for a command that looks at a cluster as at
+    /// manifests.
+    pub fn everything() -> Vec<Self> {
+        let subject = |resource| Self {
+            // Servers before 1.33 do not have these, and they are needed for new addresses only.
+            missing: match resource == Resource::ServiceCidrs {
+                true => Missing::Tolerated,
+                false => Missing::Fails,
+            },
+            ..Self::new(resource)
+        };
+        LISTED.map(subject).into()
+    }
+
     fn new(resource: Resource) -> Self {
         Self {
             resource,

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use svc_core::dns::{ClusterDomain, PodNames, ZoneOptions};
 use svc_core::{IpNet, Name, parse_cidr};
 
-use crate::cluster_watch::{Access, Interest, Pods, kubeconfig};
+use crate::cluster_watch::{Access, Interest, Pods, Subject, kubeconfig};
 use crate::manifest::Source;
 
 /// What is served, for `dns-server` and `svcctl dns`.
@@ -68,7 +68,11 @@ fn cidr(text: &str) -> Result<IpNet, &'static str> {
 impl ZoneArgs {
     /// The sources of manifests.
     pub fn sources(&self) -> Vec<Source> {
-        Source::of_arguments(&self.manifests, self.kubeconfig.as_ref())
+        Source::of_arguments(
+            &self.manifests,
+            self.kubeconfig.as_ref(),
+            Subject::everything(),
+        )
     }
 
     /// The cluster to watch; none when there are manifests.

@@ -1,10 +1,12 @@
 //! The whole program against an API server that goes away and comes back; several nodes.
 
-use std::fs;
+use std::process::Command;
 use std::sync::Arc;
 use std::sync::mpsc::Receiver;
+use std::{fs, process};
 
 use examples::api_server::{ApiServer, Asked, Store, Transport as Wire};
+use examples::cluster_watch::{Interest, Subject};
 use examples::sandbox::{Namespace, Transport, probe};
 use serde_json::{Value as Json, json};
 
@@ -105,6 +107,53 @@ pub(crate) fn api_server_goes_and_comes() {
     });
     agent.stop();
     drop(server);
+}
+
+/// `--once` in another network namespace than that of the API server, with what the role of
+/// `deploy/daemonset.yaml` allows: everything else is refused.
+pub(crate) fn once() {
+    let rig = Rig::new();
+    let cluster = cluster();
+    for subject in Subject::everything() {
+        cluster.store.refuse(subject.resource.plural(), 403);
+    }
+    let node = "n1".into();
+    for subject in (Interest::Proxy { node }).subjects() {
+        cluster.store.allow(subject.resource.plural());
+    }
+    let file = rig.folder.join("kubeconfig");
+    fs::write(&file, cluster.server.kubeconfig()).unwrap();
+    let tid = rig.sandbox.node().tid();
+    let netns = format!("/proc/{}/task/{tid}/ns/net", process::id());
+    let run = |mode: &str| {
+        let mut command = Command::new(NFTABLES);
+        command.args(["--kubeconfig", file.to_str().unwrap(), "--node", "n1"]);
+        command.args(["--netns", &netns, mode]).output().unwrap()
+    };
+    let dry = run("--dry-run");
+    let printed = String::from_utf8(dry.stdout.clone()).unwrap();
+    assert!(
+        dry.status.success() && printed.contains("10.64.1.1"),
+        "{dry:?}"
+    );
+    assert_eq!(reached(&rig, CLUSTER_IP), None);
+    let done = run("--once");
+    assert!(done.status.success(), "{done:?}");
+    let said = String::from_utf8(done.stderr).unwrap();
+    assert!(
+        !said.contains("error") && said.contains("objects written"),
+        "{said}"
+    );
+    assert_eq!(reached(&rig, CLUSTER_IP).as_deref(), Some("web-0"));
+    // Without the Services nothing is touched (B-237).
+    cluster.store.refuse("services", 403);
+    let failed = run("--once");
+    let said = String::from_utf8(failed.stderr).unwrap();
+    assert!(
+        !failed.status.success() && said.contains("/api/v1/services: 403"),
+        "{said}"
+    );
+    assert_eq!(reached(&rig, CLUSTER_IP).as_deref(), Some("web-0"));
 }
 
 /// Two Services want one address: the loser is named in an Event, and the winner works.

@@ -11,11 +11,15 @@ mod cluster;
 mod conntrack;
 mod faults;
 mod hostile;
+#[cfg(feature = "cluster")]
+mod nodes;
 mod privileges;
 mod rig;
 mod serve;
 mod starts;
 mod takeover;
+#[cfg(feature = "cluster")]
+mod world;
 
 use std::process::ExitCode;
 
@@ -54,12 +58,23 @@ fn main() -> ExitCode {
             cluster::api_server_goes_and_comes,
         ),
         #[cfg(feature = "cluster")]
+        own("once_against_a_cluster", cluster::once),
+        #[cfg(feature = "cluster")]
         own(
             "conflict_becomes_an_event",
             cluster::conflict_becomes_an_event,
         ),
         #[cfg(feature = "cluster")]
         own("two_nodes_of_a_cluster", cluster::two_nodes),
+        #[cfg(feature = "cluster")]
+        own("nodes_a_pod_moves", nodes::a_pod_moves),
+        #[cfg(feature = "cluster")]
+        own("nodes_affinity", nodes::affinity),
+        #[cfg(feature = "cluster")]
+        own(
+            "nodes_types_labels_and_readiness",
+            nodes::types_labels_and_readiness,
+        ),
     ];
     run_trials(&trials)
 }

@@ -133,6 +133,14 @@ impl Rig {
     }
 }
 
+/// How long something may take in all: an emulated processor takes longer.
+fn patience() -> Duration {
+    match env::var_os("SVC_VM") {
+        None => PATIENCE * 3,
+        Some(_) => PATIENCE * 18,
+    }
+}
+
 impl Drop for Rig {
     fn drop(&mut self) {
         let _ = fs::remove_dir_all(&self.folder);
@@ -142,12 +150,22 @@ impl Drop for Rig {
 /// Waits until every loop has made so many more attempts.
 pub(crate) fn stream_on(loops: &[ConnectLoop], more: u64) {
     let goals: Vec<u64> = loops.iter().map(|one| one.counts().made + more).collect();
-    let deadline = Instant::now() + PATIENCE * 3;
+    let deadline = Instant::now() + patience();
     for (one, goal) in loops.iter().zip(goals) {
         while one.counts().made < goal {
             assert!(Instant::now() < deadline, "no progress: {:?}", one.counts());
             thread::sleep(Duration::from_millis(2));
         }
+    }
+}
+
+/// Ends loops; every connection came about, and two pods answered.
+pub(crate) fn end_stream(loops: Vec<ConnectLoop>) {
+    for one in loops {
+        let counts = one.stop();
+        println!("{} connections, {} failed", counts.made, counts.failed);
+        assert_eq!(counts.failed, 0, "{counts:?}");
+        assert!(counts.by_pod.len() == 2, "{counts:?}");
     }
 }
 
@@ -221,7 +239,7 @@ impl Agent {
 
     /// Waits for something, and for the program not to end before.
     pub(crate) fn until<T>(&mut self, what: &str, mut get: impl FnMut() -> Option<T>) -> T {
-        let deadline = Instant::now() + PATIENCE * 3;
+        let deadline = Instant::now() + patience();
         loop {
             if let Some(found) = get() {
                 return found;
@@ -280,7 +298,7 @@ impl Answer {
     }
 }
 
-fn get(at: SocketAddr, path: &str) -> Option<Answer> {
+pub(crate) fn get(at: SocketAddr, path: &str) -> Option<Answer> {
     let mut stream = TcpStream::connect_timeout(&at, PATIENCE).ok()?;
     stream.set_read_timeout(Some(PATIENCE)).unwrap();
     write!(stream, "GET {path} HTTP/1.1\r\nHost: x\r\n\r\n").ok()?;

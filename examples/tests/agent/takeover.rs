@@ -1,17 +1,6 @@
 //! From one proxy to another without a failed connection.
 
-use examples::sandbox::ConnectLoop;
-
-use crate::rig::{IPTABLES, NFTABLES, Rig, stream_on};
-
-fn end(loops: Vec<ConnectLoop>) {
-    for one in loops {
-        let counts = one.stop();
-        println!("{} connections, {} failed", counts.made, counts.failed);
-        assert_eq!(counts.failed, 0, "{counts:?}");
-        assert!(counts.by_pod.len() == 2, "{counts:?}");
-    }
-}
+use crate::rig::{IPTABLES, NFTABLES, Rig, end_stream, stream_on};
 
 /// Ours to ours: iptables to nftables and back, under a steady stream of new connections.
 pub(crate) fn own_backends() {
@@ -34,7 +23,7 @@ pub(crate) fn own_backends() {
             .contains("svc-proxy")
     );
     stream_on(&loops, 300);
-    end(loops);
+    end_stream(loops);
     third.stop();
 }
 
@@ -64,7 +53,7 @@ pub(crate) fn kube_proxy() {
         // That of the kubelet stays (B-271).
         assert!(left.contains(":KUBE-KUBELET-CANARY"), "{left}");
         stream_on(&loops, 300);
-        end(loops);
+        end_stream(loops);
         agent.stop();
     }
 }

@@ -1,7 +1,7 @@
 //! Everything listed once, as manifests would have it.
 
 use examples::api_server::{ApiServer, Store, Transport};
-use examples::cluster_watch::{Access, Error};
+use examples::cluster_watch::{Access, Error, Interest, Subject};
 use examples::manifest::{Manifests, Reading};
 use serde_json::json;
 
@@ -9,7 +9,7 @@ use crate::rig::*;
 
 fn list(access: &Access) -> Result<Manifests, Error> {
     let mut reading = Reading::default();
-    examples::cluster_watch::list(access, &mut reading)?;
+    examples::cluster_watch::list(access, &Subject::everything(), &mut reading)?;
     Ok(reading.finish())
 }
 
@@ -62,8 +62,8 @@ fn a_list_of_everything_is_what_manifests_would_be() {
 #[test]
 fn a_server_that_shows_nothing_is_an_error() {
     let (store, _asked) = Store::new();
-    for resource in examples::cluster_watch::LISTED {
-        store.refuse(resource.plural(), 403);
+    for subject in Subject::everything() {
+        store.refuse(subject.resource.plural(), 403);
     }
     let server = ApiServer::start(&store, Transport::Plain).unwrap();
     let file = TempFile::new(&server.kubeconfig());
@@ -72,6 +72,40 @@ fn a_server_that_shows_nothing_is_an_error() {
     };
     let error = list(&access).unwrap_err().to_string();
     assert_eq!(error, "the API server: 403 Forbidden: made by the test");
+}
+
+#[test]
+fn a_proxy_lists_what_it_would_watch_and_nothing_else() {
+    let (store, asked) = Store::new();
+    store.put("services", service("web"));
+    for label in ["service-proxy-name", "headless"] {
+        let label = format!("service.kubernetes.io/{label}");
+        store.put("services", labelled(&label.replace('/', "-"), &label));
+    }
+    store.put("endpointslices", slice("web", "web-1", "10.64.1.1"));
+    store.put("nodes", node("node-1"));
+    store.put("nodes", node("node-2"));
+    store.refuse("servicecidrs", 404);
+    let server = ApiServer::start(&store, Transport::Plain).unwrap();
+    let file = TempFile::new(&server.kubeconfig());
+    let access = Access {
+        kubeconfig: Some(file.path.clone()),
+    };
+    let mut reading = Reading::default();
+    let node = "node-1".into();
+    let subjects = Interest::Proxy { node }.subjects();
+    examples::cluster_watch::list(&access, &subjects, &mut reading).unwrap();
+    let manifests = reading.finish();
+    assert_eq!(manifests.problems, []);
+    let names = |names: Vec<&str>| names.join(" ");
+    let services = manifests.services.iter().map(|one| &*one.name.name);
+    assert_eq!(names(services.collect()), "web");
+    let nodes = manifests.nodes.iter().map(|one| &*one.name);
+    assert_eq!(names(nodes.collect()), "node-1");
+    assert_eq!(manifests.endpoint_slices.len(), 1);
+    let paths: Vec<String> = asked.try_iter().map(|one| one.path).collect();
+    let wanted: Vec<String> = subjects.iter().map(|one| one.resource.path()).collect();
+    assert_eq!(paths, wanted);
 }
 
 #[test]
