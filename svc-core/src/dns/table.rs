@@ -174,7 +174,8 @@ fn slot_of(hash: u64) -> usize {
 /// An ordered map from addresses, as bits, to values.
 #[derive(Clone)]
 pub(super) struct Sorted<V> {
-    parts: Arc<Vec<Part<V>>>,
+    /// Each part behind its first key, so that the search for a part reads no part.
+    parts: Arc<Vec<(u128, Part<V>)>>,
 }
 
 /// Neighbours, sorted; never empty.
@@ -190,7 +191,7 @@ impl<V> Default for Sorted<V> {
 
 impl<V: Clone> Sorted<V> {
     pub(super) fn find(&self, key: u128) -> Option<&V> {
-        let part = self.parts.get(self.part_of(key))?;
+        let (_, part) = self.parts.get(self.part_of(key))?;
         let at = part.binary_search_by_key(&key, |(key, _)| *key).ok()?;
         part.get(at).map(|(_, value)| value)
     }
@@ -198,7 +199,7 @@ impl<V: Clone> Sorted<V> {
     /// Whether there is a key from `first` to `last`, both included.
     pub(super) fn any_between(&self, first: u128, last: u128) -> bool {
         let index = self.part_of(first);
-        let within = |part: &Part<V>| {
+        let within = |(_, part): &(u128, Part<V>)| {
             let at = part.partition_point(|(key, _)| *key < first);
             part.get(at).map(|(key, _)| *key)
         };
@@ -212,9 +213,9 @@ impl<V: Clone> Sorted<V> {
     pub(super) fn update(&mut self, key: u128, change: impl FnOnce(Option<V>) -> Option<V>) {
         let index = self.part_of(key);
         let parts = Arc::make_mut(&mut self.parts);
-        let Some(part) = parts.get_mut(index) else {
+        let Some((start, part)) = parts.get_mut(index) else {
             if let Some(value) = change(None) {
-                parts.push(Arc::new(alloc::vec![(key, value)]));
+                parts.push((key, Arc::new(alloc::vec![(key, value)])));
             }
             return;
         };
@@ -230,21 +231,26 @@ impl<V: Clone> Sorted<V> {
                 }
             }
         }
-        if part.is_empty() {
+        let Some((first, _)) = part.first() else {
             parts.remove(index);
-        } else if part.len() > MAX_PART {
+            return;
+        };
+        *start = *first;
+        if part.len() > MAX_PART {
             let tail = part.split_off(MAX_PART / 2);
-            parts.insert(index + 1, Arc::new(tail));
+            if let Some((first, _)) = tail.first() {
+                parts.insert(index + 1, (*first, Arc::new(tail)));
+            }
         }
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = &(u128, V)> {
-        self.parts.iter().flat_map(|part| part.iter())
+        self.parts.iter().flat_map(|(_, part)| part.iter())
     }
 
     /// The last part that starts at or before a key, else the first.
     fn part_of(&self, key: u128) -> usize {
-        let starts_before = |part: &Part<V>| part.first().is_some_and(|(first, _)| *first <= key);
+        let starts_before = |(first, _): &(u128, Part<V>)| *first <= key;
         self.parts.partition_point(starts_before).saturating_sub(1)
     }
 }
