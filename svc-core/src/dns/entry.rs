@@ -4,6 +4,7 @@ mod build;
 
 use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
+use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -18,14 +19,15 @@ use crate::net::Protocol;
 /// All that a zone holds of one Service.
 ///
 /// The order of the fields is that in memory: what an address look-up needs comes first, as each
-/// line of memory that it touches costs more than all else.
+/// line of memory that it touches costs more than all else. What few queries need is apart, so
+/// that a change of a part of the zone copies little.
 #[derive(Clone, Debug, PartialEq)]
 #[repr(C)]
 pub(super) struct ServiceEntry {
     key: EntryKey,
     pub(super) data: ServiceData,
-    pub(super) diagnostics: Box<[Diagnostic]>,
-    pub(super) service: NamespacedName,
+    /// None where there are none.
+    diagnostics: Option<Arc<[Diagnostic]>>,
 }
 
 /// Namespace and name, close to what they are the key of as long as they are not very long.
@@ -65,12 +67,18 @@ pub(super) struct Addressed {
     pub(super) name: DnsName,
     /// Named ports whose SRV owner can exist.
     pub(super) ports: Few<PortEntry>,
+    pub(super) more: Arc<More>,
+}
+
+/// What is needed for endpoints and for SRV records at the name of a Service.
+#[derive(Debug, PartialEq)]
+pub(super) struct More {
     /// SRV records of all ports, at the name of the Service.
     pub(super) all: SrvSet,
     /// Whether the addresses are those of endpoints, not the Service's own.
     headless: bool,
     /// Published endpoints, sorted by the octets of their labels.
-    pub(super) endpoints: Box<[EndpointEntry]>,
+    endpoints: Box<[EndpointEntry]>,
     endpoint_v4: Box<[Ipv4Addr]>,
     endpoint_v6: Box<[Ipv6Addr]>,
     /// Sorted labels that are no port alias.
@@ -127,13 +135,13 @@ struct Span {
     end: u32,
 }
 
-/// A list that needs no allocation for one value.
+/// A list that needs no allocation for one value, and none for a copy.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(super) enum Few<T> {
     #[default]
     Nothing,
     One(T),
-    Many(Box<[T]>),
+    Many(Arc<[T]>),
 }
 
 impl<T> Few<T> {
@@ -164,7 +172,7 @@ impl<T> FromIterator<T> for Few<T> {
     }
 }
 
-impl Keyed for Arc<ServiceEntry> {
+impl Keyed for ServiceEntry {
     fn key(&self) -> (&[u8], &[u8]) {
         match &self.key {
             EntryKey::Short {
@@ -224,6 +232,18 @@ impl PortName {
 }
 
 impl ServiceEntry {
+    /// The Service.
+    pub(super) fn service(&self) -> NamespacedName {
+        let (namespace, name) = self.key();
+        let text = |octets| String::from_utf8_lossy(octets);
+        NamespacedName::new(&*text(namespace), &*text(name))
+    }
+
+    /// What the Service cannot have, and why.
+    pub(super) fn diagnostics(&self) -> &[Diagnostic] {
+        self.diagnostics.as_deref().unwrap_or_default()
+    }
+
     /// Targets of PTR records by address.
     ///
     /// One endpoint name for each address, the first in order.
@@ -232,13 +252,13 @@ impl ServiceEntry {
         let ServiceData::Addressed(addressed) = &self.data else {
             return pointers;
         };
-        for endpoint in &addressed.endpoints {
+        for endpoint in &addressed.more.endpoints {
             for ip in addressed.addresses_of(endpoint) {
                 let key = (ip, PointerKind::Endpoint);
                 pointers.entry(key).or_insert_with(|| endpoint.name.clone());
             }
         }
-        if !addressed.headless {
+        if !addressed.more.headless {
             let v4 = addressed.v4.as_slice().iter().copied().map(IpAddr::V4);
             let v6 = addressed.v6.as_slice().iter().copied().map(IpAddr::V6);
             for ip in v4.chain(v6) {
@@ -259,10 +279,10 @@ pub(super) enum PointerKind {
 impl Addressed {
     /// The name that a SRV record points to.
     pub(super) fn target(&self, srv: &Srv) -> NameRef<'_> {
-        // The list is not looked at in vain: its length is in another line of memory.
+        // The list is not looked at in vain: it is elsewhere in memory.
         let endpoint = match srv.target {
             SERVICE => None,
-            index => self.endpoints.get(index as usize),
+            index => self.more.endpoints.get(index as usize),
         };
         endpoint
             .map_or(&self.name, |endpoint| &endpoint.name)
@@ -284,20 +304,23 @@ impl Addressed {
     }
 
     pub(super) fn endpoint_v4(&self, index: usize) -> &[Ipv4Addr] {
-        self.endpoints
+        self.more
+            .endpoints
             .get(index)
-            .map_or(&[], |endpoint| endpoint.v4.of(&self.endpoint_v4))
+            .map_or(&[], |endpoint| endpoint.v4.of(&self.more.endpoint_v4))
     }
 
     pub(super) fn endpoint_v6(&self, index: usize) -> &[Ipv6Addr] {
-        self.endpoints
+        self.more
+            .endpoints
             .get(index)
-            .map_or(&[], |endpoint| endpoint.v6.of(&self.endpoint_v6))
+            .map_or(&[], |endpoint| endpoint.v6.of(&self.more.endpoint_v6))
     }
 
     /// The endpoint with a label in lower case.
     pub(super) fn endpoint(&self, label: Label<'_>) -> Option<usize> {
-        self.endpoints
+        self.more
+            .endpoints
             .binary_search_by(|endpoint| first_label(&endpoint.name).cmp(label.octets()))
             .ok()
     }
@@ -312,6 +335,7 @@ impl Addressed {
     /// The port with a label in lower case as its alias.
     pub(super) fn port_alias(&self, label: Label<'_>) -> Option<&PortEntry> {
         let reserved = self
+            .more
             .reserved
             .binary_search_by(|text| text.as_bytes().cmp(label.octets()));
         if reserved.is_ok() {
@@ -324,8 +348,8 @@ impl Addressed {
     }
 
     fn addresses_of(&self, endpoint: &EndpointEntry) -> impl Iterator<Item = IpAddr> {
-        let v4 = endpoint.v4.of(&self.endpoint_v4).iter().copied();
-        let v6 = endpoint.v6.of(&self.endpoint_v6).iter().copied();
+        let v4 = endpoint.v4.of(&self.more.endpoint_v4).iter().copied();
+        let v6 = endpoint.v6.of(&self.more.endpoint_v6).iter().copied();
         v4.map(IpAddr::V4).chain(v6.map(IpAddr::V6))
     }
 }

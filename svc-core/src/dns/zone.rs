@@ -27,7 +27,7 @@ use feed::{List, NamespaceEntry, PodAddress, PodEntry};
 pub struct Zone {
     pub(super) config: Arc<Config>,
     pub(super) serial: u32,
-    pub(super) services: Shards<Arc<ServiceEntry>>,
+    pub(super) services: Shards<ServiceEntry>,
     /// The Service that each index of the state stood for when it was last looked at.
     filed: Sorted<NamespacedName>,
     pub(super) namespaces: Shards<NamespaceEntry>,
@@ -84,7 +84,7 @@ impl Zone {
     /// Services that cannot have all records that they should have, and why; sorted.
     pub fn diagnostics(&self) -> Vec<&Diagnostic> {
         let all = self.services.unordered();
-        let mut diagnostics: Vec<_> = all.flat_map(|entry| &entry.diagnostics).collect();
+        let mut diagnostics: Vec<_> = all.flat_map(ServiceEntry::diagnostics).collect();
         diagnostics.sort_unstable();
         diagnostics
     }
@@ -105,7 +105,7 @@ impl Zone {
         let known: Vec<_> = self
             .services
             .unordered()
-            .map(|e| e.service.clone())
+            .map(ServiceEntry::service)
             .collect();
         for name in known {
             self.put_service(state, &name);
@@ -138,8 +138,7 @@ impl Zone {
         let service = state
             .service(name)
             .filter(|_| options.sees(&name.namespace));
-        let new = service
-            .map(|service| Arc::new(ServiceEntry::build(service, state.slices(name), options)));
+        let new = service.map(|service| ServiceEntry::build(service, state.slices(name), options));
         let key = (name.namespace.as_bytes(), name.name.as_bytes());
         let old = self.services.find(key);
         if old == new.as_ref() {

@@ -12,7 +12,7 @@ use super::super::name::{DnsName, NameError};
 use super::super::rule::NameRule;
 use super::super::zone::ZoneOptions;
 use super::{
-    Addressed, EndpointEntry, EntryKey, Few, PortEntry, PortName, SERVICE, ServiceData,
+    Addressed, EndpointEntry, EntryKey, Few, More, PortEntry, PortName, SERVICE, ServiceData,
     ServiceEntry, Span, Srv, SrvSet,
 };
 use crate::diagnostic::{Diagnostic, DiagnosticReason, ObjectKind};
@@ -36,8 +36,10 @@ impl ServiceEntry {
         Self {
             key: EntryKey::new(&service.name),
             data: data.unwrap_or(ServiceData::Nothing),
-            diagnostics: builder.diagnostics.into(),
-            service: service.name.clone(),
+            diagnostics: match builder.diagnostics {
+                list if list.is_empty() => None,
+                list => Some(list.into()),
+            },
         }
     }
 }
@@ -120,13 +122,9 @@ impl Builder<'_> {
             true => self.endpoint_ports(published, &index_of),
             false => self.service_ports(addresses.len()),
         };
-        ServiceData::Addressed(Addressed {
-            name,
-            headless: self.service.headless,
-            v4: addresses.iter().filter_map(v4_of).collect(),
-            v6: addresses.iter().filter_map(v6_of).collect(),
+        let more = More {
             all,
-            ports: ports.into_iter().collect(),
+            headless: self.service.headless,
             endpoints: endpoints.into(),
             endpoint_v4: endpoint_v4.into(),
             endpoint_v6: endpoint_v6.into(),
@@ -135,6 +133,13 @@ impl Builder<'_> {
                 .iter()
                 .map(|l| l.as_str().into())
                 .collect(),
+        };
+        ServiceData::Addressed(Addressed {
+            name,
+            v4: addresses.iter().filter_map(v4_of).collect(),
+            v6: addresses.iter().filter_map(v6_of).collect(),
+            ports: ports.into_iter().collect(),
+            more: Arc::new(more),
         })
     }
 

@@ -45,7 +45,7 @@ impl Zone {
             RecordType::A => self.v4_records(owner, node),
             RecordType::Aaaa => self.v6_records(owner, node),
             RecordType::Srv => match node {
-                Node::Service(a) => srv_set(owner, ttl, a, &a.all),
+                Node::Service(a) => srv_set(owner, ttl, a, &a.more.all),
                 Node::Srv(a, srv) | Node::Port(a, srv) => srv_set(owner, ttl, a, srv),
                 _ => None,
             },
