@@ -2,9 +2,12 @@
 #![allow(missing_docs, clippy::unwrap_used)]
 
 use std::hint::black_box;
+use std::time::Duration;
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
-use svc_core::dns::{DnsName, RecordType, Zone, ZoneOptions, reverse_name};
+use svc_core::dns::{
+    Answer, DnsName, NameRef, RecordData, RecordType, Zone, ZoneOptions, reverse_name,
+};
 use svc_core::object::{
     Conditions, EndpointPort, EndpointSlice, Service, ServicePort, SliceEndpoint, TargetPort,
 };
@@ -75,51 +78,114 @@ fn cluster(count: u32) -> (ClusterState, Zone) {
     (state, zone)
 }
 
-/// Names spread over the whole zone, so that caches of the processor do not help.
-fn questions(count: u32, form: impl Fn(u32) -> String) -> Vec<DnsName> {
-    let spread = |k: u32| (k * 7919) % count;
-    (0..4096)
-        .map(|k| form(spread(k)).parse().unwrap())
-        .collect()
+/// Look-ups between two readings of the clock.
+const BATCH: usize = 1024;
+/// Names that are asked for again and again.
+const FEW: u32 = 64;
+
+/// The order in which a server is asked for the names of a zone.
+#[derive(Clone, Copy)]
+enum Order {
+    /// Each name of the whole zone once, in a random order, then all over again: at 100,000
+    /// Services no cache of the processor holds what is touched between two times.
+    Random,
+    /// A few names, as when all clients want the same Services.
+    Repeated,
+}
+
+impl Order {
+    fn indices(self, count: u32) -> Vec<u32> {
+        let mut all: Vec<u32> = (0..count).collect();
+        // SplitMix64: neighbours in the result have nothing to do with each other.
+        all.sort_by_key(|i| {
+            let x = u64::from(*i).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+            let x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+            x ^ (x >> 27)
+        });
+        match self {
+            Self::Random => all,
+            Self::Repeated => {
+                all.truncate(FEW as usize);
+                all
+            }
+        }
+    }
+}
+
+type Form = fn(u32) -> String;
+
+const KINDS: [(&str, RecordType, Form); 7] = [
+    ("a-hit", RecordType::A, |i| {
+        format!("svc-{i}.ns-{}.svc.cluster.local", i % 100)
+    }),
+    ("srv-hit", RecordType::Srv, |i| {
+        format!("_http._tcp.svc-{i}.ns-{}.svc.cluster.local", i % 100)
+    }),
+    ("ptr-hit", RecordType::Ptr, |i| {
+        reverse_name(cluster_ip(i).into()).to_string()
+    }),
+    ("ptr-nxdomain", RecordType::Ptr, |i| {
+        let [_, b, c, d] = cluster_ip(i);
+        reverse_name([10, b + 100, c, d].into()).to_string()
+    }),
+    ("aaaa-nodata", RecordType::Aaaa, |i| {
+        format!("svc-{i}.ns-{}.svc.cluster.local", i % 100)
+    }),
+    ("nxdomain", RecordType::A, |i| {
+        format!("no-{i}.ns-{}.svc.cluster.local", i % 100)
+    }),
+    ("search-nxdomain", RecordType::A, |i| {
+        format!("www.example-{i}.com.ns-{}.svc.cluster.local", i % 100)
+    }),
+];
+
+/// Names one after another, as packets come: reading them is no random access.
+fn octets(indices: &[u32], form: Form) -> Vec<u8> {
+    let name = |i: &u32| form(*i).parse::<DnsName>().unwrap();
+    let names = indices.iter().map(name);
+    names.flat_map(|name| name.octets().to_vec()).collect()
+}
+
+fn names(mut octets: &[u8]) -> Vec<NameRef<'_>> {
+    let mut names = Vec::new();
+    while let Ok((name, rest)) = NameRef::split_from(octets) {
+        names.push(name);
+        octets = rest;
+    }
+    names
+}
+
+/// Looks at what a server would write: also at the octets of names that records point to.
+fn consume(answer: &Answer<'_>) {
+    let data = answer.answers.iter().next().and_then(|set| set.at(0));
+    if let Some(RecordData::Srv { target, .. } | RecordData::Ptr(target)) = data {
+        black_box(target.octets().first());
+        black_box(target.octets().last());
+    }
+    black_box(data);
+    black_box(answer.rcode);
 }
 
 fn lookups(c: &mut Criterion) {
-    type Form = fn(u32) -> String;
-    let kinds: [(&str, RecordType, Form); 6] = [
-        ("a-hit", RecordType::A, |i| {
-            format!("svc-{i}.ns-{}.svc.cluster.local", i % 100)
-        }),
-        ("srv-hit", RecordType::Srv, |i| {
-            format!("_http._tcp.svc-{i}.ns-{}.svc.cluster.local", i % 100)
-        }),
-        ("ptr-hit", RecordType::Ptr, |i| {
-            reverse_name(cluster_ip(i).into()).to_string()
-        }),
-        ("aaaa-nodata", RecordType::Aaaa, |i| {
-            format!("svc-{i}.ns-{}.svc.cluster.local", i % 100)
-        }),
-        ("nxdomain", RecordType::A, |i| {
-            format!("no-{i}.ns-{}.svc.cluster.local", i % 100)
-        }),
-        ("search-nxdomain", RecordType::A, |i| {
-            format!("www.example-{i}.com.ns-{}.svc.cluster.local", i % 100)
-        }),
-    ];
     for count in [100, 10_000, 100_000] {
         let (_, zone) = cluster(count);
-        let mut group = c.benchmark_group("dns-lookup");
-        group.throughput(Throughput::Elements(4096));
-        for (kind, record_type, form) in kinds {
-            let questions = questions(count, form);
-            group.bench_with_input(BenchmarkId::new(kind, count), &questions, |b, questions| {
-                b.iter(|| {
-                    for question in questions {
-                        let answer = zone.lookup(question.as_ref(), record_type);
-                        black_box(answer.answers.iter().next().and_then(|set| set.at(0)));
-                        black_box(answer.rcode);
-                    }
+        for (order, word) in [(Order::Random, "random"), (Order::Repeated, "repeated")] {
+            let indices = order.indices(count);
+            let mut group = c.benchmark_group(format!("dns-lookup-{word}"));
+            group.warm_up_time(Duration::from_secs(1));
+            group.measurement_time(Duration::from_secs(2));
+            group.throughput(Throughput::Elements(BATCH as u64));
+            for (kind, record_type, form) in KINDS {
+                let octets = octets(&indices, form);
+                let mut endless = names(&octets).into_iter().cycle();
+                group.bench_function(BenchmarkId::new(kind, count), |b| {
+                    b.iter(|| {
+                        for name in endless.by_ref().take(BATCH) {
+                            consume(&zone.lookup(name, record_type));
+                        }
+                    });
                 });
-            });
+            }
         }
     }
 }

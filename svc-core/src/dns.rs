@@ -16,6 +16,7 @@ mod endpoint;
 mod entry;
 mod lookup;
 mod name;
+mod pointers;
 mod reverse;
 mod rule;
 mod search;

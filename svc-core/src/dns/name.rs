@@ -40,7 +40,18 @@ pub struct NameRef<'a>(&'a [u8]);
 
 /// An absolute name that is cheap to clone; keeps its spelling and compares without case.
 #[derive(Clone)]
-pub struct DnsName(Arc<[u8]>);
+pub struct DnsName(Octets);
+
+/// The octets of a name. Nearly all names of a cluster are short and lie in the record that they
+/// are part of: a pointer would be one more miss for each answer that holds them.
+#[derive(Clone)]
+enum Octets {
+    Short { length: u8, octets: [u8; SHORT] },
+    Long(Arc<[u8]>),
+}
+
+/// Makes a name one line of memory, 64 octets.
+const SHORT: usize = 62;
 
 /// One label of a name, without its length octet; compares without case.
 #[derive(Clone, Copy)]
@@ -104,11 +115,23 @@ impl<'a> NameRef<'a> {
 
     /// An owned copy in the same spelling.
     pub fn to_name(self) -> DnsName {
-        DnsName(self.0.into())
+        DnsName::of(self.0)
     }
 }
 
 impl DnsName {
+    /// Octets that are known to be one name.
+    fn of(name: &[u8]) -> Self {
+        let mut octets = [0; SHORT];
+        match (octets.get_mut(..name.len()), u8::try_from(name.len())) {
+            (Some(start), Ok(length)) => {
+                start.copy_from_slice(name);
+                Self(Octets::Short { length, octets })
+            }
+            (_, _) => Self(Octets::Long(name.into())),
+        }
+    }
+
     /// Joins labels on the left to a name, in lower case as zones store names.
     ///
     /// # Errors
@@ -123,17 +146,23 @@ impl DnsName {
             return Err(NameError::NameTooLong);
         }
         octets.make_ascii_lowercase();
-        Ok(Self(octets.into()))
+        Ok(Self::of(&octets))
     }
 
     /// The name, borrowed.
     pub fn as_ref(&self) -> NameRef<'_> {
-        NameRef(&self.0)
+        NameRef(self.octets())
     }
 
     /// The octets, the root's zero included.
     pub fn octets(&self) -> &[u8] {
-        &self.0
+        match &self.0 {
+            // A length beyond the room is never made; the root is what is left of such a name.
+            Octets::Short { length, octets } => octets
+                .get(..usize::from(*length))
+                .unwrap_or(NameRef::ROOT.0),
+            Octets::Long(octets) => octets,
+        }
     }
 }
 
@@ -165,7 +194,7 @@ impl FromStr for DnsName {
         octets.push(0);
         match octets.len() > MAX_NAME {
             true => Err(NameError::NameTooLong),
-            false => Ok(Self(octets.into())),
+            false => Ok(Self::of(&octets)),
         }
     }
 }
@@ -262,7 +291,7 @@ impl PartialOrd for DnsName {
 
 impl Hash for DnsName {
     fn hash<H: Hasher>(&self, state: &mut H) {
-        self.0.to_ascii_lowercase().hash(state);
+        self.octets().to_ascii_lowercase().hash(state);
     }
 }
 

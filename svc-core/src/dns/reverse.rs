@@ -188,6 +188,14 @@ pub(super) fn address_of(family: IpFamily, bits: u128) -> IpAddr {
     }
 }
 
+/// As many ones as said, in the lowest places.
+pub(super) fn low_bits(count: u8) -> u128 {
+    match count {
+        128.. => u128::MAX,
+        _ => (1 << count) - 1,
+    }
+}
+
 fn ends_with_label(octets: &[u8], suffix: &[u8]) -> bool {
     octets.len() >= suffix.len()
         && octets[octets.len() - suffix.len()..].eq_ignore_ascii_case(suffix)

@@ -23,23 +23,41 @@ pub(super) trait Keyed: Clone {
 
 /// A hash table over two-part keys; not iterated where order matters.
 ///
-/// A look-up touches one line of memory for a key that is not there, and those of the value for
-/// one that is. With `hashbrown` in the parts it is two more, which doubles the time of a look-up
-/// in a table that no cache holds.
+/// Hashes are seeded anew in each process, so nobody can choose names that share one. Values stand
+/// side by side, apart from the slots that say where each one is: at 100,000 Services the slots
+/// are 2 MiB, which caches hold, and a look-up waits for memory once, for the value alone. An
+/// allocation for each value would spread them over all that the process holds, and each would
+/// cost a walk of the page tables besides.
 #[derive(Clone)]
 pub(super) struct Shards<V> {
     hasher: DefaultHashBuilder,
-    shards: Arc<Vec<Shard<V>>>,
+    shards: Arc<Vec<Arc<Shard<V>>>>,
     length: usize,
 }
 
-/// Values beside their hashes, each at the first free slot after the one its hash names; at least
-/// a quarter of the slots is free, and their number is a power of two or zero.
-type Shard<V> = Arc<[Option<(u64, V)>]>;
+#[derive(Clone)]
+struct Shard<V> {
+    /// A power of two or none; at least a quarter is free.
+    slots: Box<[Slot]>,
+    values: Vec<V>,
+}
+
+/// Where a value is, at the first free slot after the one that its hash names.
+#[derive(Clone, Copy)]
+struct Slot {
+    hash: u32,
+    /// Index of the value, or [`FREE`].
+    at: u32,
+}
+
+const FREE: u32 = u32::MAX;
 
 impl<V: Keyed> Default for Shards<V> {
     fn default() -> Self {
-        let empty: Shard<V> = Arc::new([]);
+        let empty = Arc::new(Shard {
+            slots: Box::default(),
+            values: Vec::new(),
+        });
         Self {
             hasher: DefaultHashBuilder::default(),
             shards: Arc::new(alloc::vec![empty; SHARDS]),
@@ -52,23 +70,20 @@ impl<V: Keyed> Shards<V> {
     pub(super) fn find(&self, key: (&[u8], &[u8])) -> Option<&V> {
         let hash = hash(&self.hasher, key);
         let shard = self.shards.get(shard_of(hash))?;
-        let at = position(shard, hash, key).ok()?;
-        shard.get(at)?.as_ref().map(|(_, value)| value)
+        shard.values.get(shard.position(low(hash), key).ok()?)
     }
 
     /// Puts a value in and returns the one that had its key.
     pub(super) fn insert(&mut self, value: V) -> Option<V> {
         let hash = hash(&self.hasher, value.key());
         let shard = Arc::make_mut(&mut self.shards).get_mut(shard_of(hash))?;
-        match position(shard, hash, value.key()) {
+        let shard = Arc::make_mut(shard);
+        match shard.position(low(hash), value.key()) {
             Ok(at) => {
-                let old = Arc::make_mut(shard).get_mut(at)?.replace((hash, value));
-                return old.map(|(_, old)| old);
+                let old = shard.values.get_mut(at)?;
+                return Some(core::mem::replace(old, value));
             }
-            Err(Some(at)) if has_room(shard) => {
-                *Arc::make_mut(shard).get_mut(at)? = Some((hash, value))
-            }
-            Err(_) => *shard = rebuilt(shard.iter().flatten().cloned(), Some((hash, value))),
+            Err(free) => shard.push(low(hash), value, free, &self.hasher),
         }
         self.length += 1;
         None
@@ -77,12 +92,12 @@ impl<V: Keyed> Shards<V> {
     pub(super) fn remove(&mut self, key: (&[u8], &[u8])) -> Option<V> {
         let hash = hash(&self.hasher, key);
         let shard = Arc::make_mut(&mut self.shards).get_mut(shard_of(hash))?;
-        let at = position(shard, hash, key).ok()?;
-        let removed = shard.get(at)?.clone();
-        let others = shard.iter().enumerate().filter(|(other, _)| *other != at);
-        *shard = rebuilt(others.filter_map(|(_, slot)| slot.clone()), None);
+        let at = shard.position(low(hash), key).ok()?;
+        let shard = Arc::make_mut(shard);
+        let removed = shard.values.swap_remove(at);
+        shard.index(&self.hasher);
         self.length -= 1;
-        removed.map(|(_, value)| value)
+        Some(removed)
     }
 
     pub(super) fn len(&self) -> usize {
@@ -91,53 +106,62 @@ impl<V: Keyed> Shards<V> {
 
     /// All values in no order: for sums and for collections that are sorted afterwards.
     pub(super) fn unordered(&self) -> impl Iterator<Item = &V> {
-        let slots = self.shards.iter().flat_map(|shard| shard.iter());
-        slots.flatten().map(|(_, value)| value)
+        self.shards.iter().flat_map(|shard| shard.values.iter())
     }
 }
 
-/// Where a key is, else the free slot where it would be.
-fn position<V: Keyed>(
-    shard: &[Option<(u64, V)>],
-    hash: u64,
-    key: (&[u8], &[u8]),
-) -> Result<usize, Option<usize>> {
-    let Some(mask) = shard.len().checked_sub(1) else {
-        return Err(None);
-    };
-    let start = slot_of(hash);
-    for step in 0..shard.len() {
-        let at = (start + step) & mask;
-        match &shard[at] {
-            Some((other, value)) if *other == hash && value.key() == key => return Ok(at),
-            Some(_) => {}
-            None => return Err(Some(at)),
+impl<V: Keyed> Shard<V> {
+    /// The index of the value of a key, else the free slot where it would be noted.
+    fn position(&self, hash: u32, key: (&[u8], &[u8])) -> Result<usize, Option<usize>> {
+        let Some(mask) = self.slots.len().checked_sub(1) else {
+            return Err(None);
+        };
+        for step in 0..self.slots.len() {
+            let place = (hash as usize + step) & mask;
+            let slot = self.slots[place];
+            if slot.at == FREE {
+                return Err(Some(place));
+            }
+            let at = slot.at as usize;
+            if slot.hash == hash && self.values.get(at).is_some_and(|v| v.key() == key) {
+                return Ok(at);
+            }
+        }
+        Err(None)
+    }
+
+    fn push(&mut self, hash: u32, value: V, free: Option<usize>, hasher: &DefaultHashBuilder) {
+        if self.values.len() == self.values.capacity() {
+            // Twice as much would leave a third of the memory unused.
+            self.values.reserve_exact(self.values.len() / 4 + 1);
+        }
+        // A shard of 2^32 values needs more memory than there is.
+        let at = u32::try_from(self.values.len()).unwrap_or(FREE);
+        self.values.push(value);
+        let has_room = self.values.len() <= self.slots.len() / 4 * 3;
+        match free.filter(|_| has_room) {
+            Some(free) => self.slots[free] = Slot { hash, at },
+            None => self.index(hasher),
         }
     }
-    Err(None)
-}
 
-fn has_room<V>(shard: &[Option<V>]) -> bool {
-    shard.iter().flatten().count() < shard.len() / 4 * 3
-}
-
-/// A shard of the given values, with room for as many again.
-fn rebuilt<V: Keyed>(values: impl Iterator<Item = (u64, V)>, more: Option<(u64, V)>) -> Shard<V> {
-    let values: Vec<(u64, V)> = values.chain(more).collect();
-    let size = match values.len() {
-        0 => 0,
-        count => (count * 2).next_power_of_two(),
-    };
-    let mut slots: Box<[Option<(u64, V)>]> = (0..size).map(|_| None).collect();
-    for value in values {
-        let start = slot_of(value.0);
-        // More than half of the slots stays free, so one is found.
-        let mut places = (start..start + size).map(|at| at & (size - 1));
-        if let Some(at) = places.find(|at| slots[*at].is_none()) {
-            slots[at] = Some(value);
+    /// Notes all values anew, with room for as many again.
+    fn index(&mut self, hasher: &DefaultHashBuilder) {
+        let size = match self.values.len() {
+            0 => 0,
+            count => (count * 2).next_power_of_two(),
+        };
+        self.slots = alloc::vec![Slot { hash: 0, at: FREE }; size].into();
+        for (value, at) in self.values.iter().zip(0..) {
+            let hash = low(hash(hasher, value.key()));
+            let start = hash as usize;
+            // At least half of the slots stays free, so one is found.
+            let mut places = (start..start + size).map(|place| place & (size - 1));
+            if let Some(free) = places.find(|place| self.slots[*place].at == FREE) {
+                self.slots[free] = Slot { hash, at };
+            }
         }
     }
-    slots.into()
 }
 
 impl<V: Keyed + PartialEq> PartialEq for Shards<V> {
@@ -166,15 +190,16 @@ fn shard_of(hash: u64) -> usize {
     usize::try_from(hash >> 40 & (SHARDS as u64 - 1)).unwrap_or(0)
 }
 
-fn slot_of(hash: u64) -> usize {
-    // Bits that do not choose the shard.
-    usize::try_from(hash & 0xffff_ffff).unwrap_or(0)
+/// The bits that do not choose the shard.
+fn low(hash: u64) -> u32 {
+    u32::try_from(hash & 0xffff_ffff).unwrap_or(0)
 }
 
 /// An ordered map from addresses, as bits, to values.
 #[derive(Clone)]
 pub(super) struct Sorted<V> {
-    parts: Arc<Vec<Part<V>>>,
+    /// Each part behind its first key, so that the search for a part reads no part.
+    parts: Arc<Vec<(u128, Part<V>)>>,
 }
 
 /// Neighbours, sorted; never empty.
@@ -190,7 +215,7 @@ impl<V> Default for Sorted<V> {
 
 impl<V: Clone> Sorted<V> {
     pub(super) fn find(&self, key: u128) -> Option<&V> {
-        let part = self.parts.get(self.part_of(key))?;
+        let (_, part) = self.parts.get(self.part_of(key))?;
         let at = part.binary_search_by_key(&key, |(key, _)| *key).ok()?;
         part.get(at).map(|(_, value)| value)
     }
@@ -198,7 +223,7 @@ impl<V: Clone> Sorted<V> {
     /// Whether there is a key from `first` to `last`, both included.
     pub(super) fn any_between(&self, first: u128, last: u128) -> bool {
         let index = self.part_of(first);
-        let within = |part: &Part<V>| {
+        let within = |(_, part): &(u128, Part<V>)| {
             let at = part.partition_point(|(key, _)| *key < first);
             part.get(at).map(|(key, _)| *key)
         };
@@ -212,9 +237,9 @@ impl<V: Clone> Sorted<V> {
     pub(super) fn update(&mut self, key: u128, change: impl FnOnce(Option<V>) -> Option<V>) {
         let index = self.part_of(key);
         let parts = Arc::make_mut(&mut self.parts);
-        let Some(part) = parts.get_mut(index) else {
+        let Some((start, part)) = parts.get_mut(index) else {
             if let Some(value) = change(None) {
-                parts.push(Arc::new(alloc::vec![(key, value)]));
+                parts.push((key, Arc::new(alloc::vec![(key, value)])));
             }
             return;
         };
@@ -230,21 +255,26 @@ impl<V: Clone> Sorted<V> {
                 }
             }
         }
-        if part.is_empty() {
+        let Some((first, _)) = part.first() else {
             parts.remove(index);
-        } else if part.len() > MAX_PART {
+            return;
+        };
+        *start = *first;
+        if part.len() > MAX_PART {
             let tail = part.split_off(MAX_PART / 2);
-            parts.insert(index + 1, Arc::new(tail));
+            if let Some((first, _)) = tail.first() {
+                parts.insert(index + 1, (*first, Arc::new(tail)));
+            }
         }
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = &(u128, V)> {
-        self.parts.iter().flat_map(|part| part.iter())
+        self.parts.iter().flat_map(|(_, part)| part.iter())
     }
 
     /// The last part that starts at or before a key, else the first.
     fn part_of(&self, key: u128) -> usize {
-        let starts_before = |part: &Part<V>| part.first().is_some_and(|(first, _)| *first <= key);
+        let starts_before = |(first, _): &(u128, Part<V>)| *first <= key;
         self.parts.partition_point(starts_before).saturating_sub(1)
     }
 }

@@ -1,18 +1,14 @@
 mod config;
 mod feed;
 
-use alloc::collections::BTreeSet;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
-use core::net::IpAddr;
 
-use super::entry::{Few, PointerKind, ServiceEntry};
-use super::name::DnsName;
-use super::reverse::bits_of;
+use super::entry::ServiceEntry;
+use super::pointers::PointerTable;
 use super::table::{Shards, Sorted};
 use crate::diagnostic::Diagnostic;
 use crate::name::{Name, NamespacedName};
-use crate::net::IpFamily;
 use crate::state::{Changes, ClusterState, ServiceId};
 pub(super) use config::{Authority, Config};
 pub use config::{MAX_TTL, PodNames, ZoneError, ZoneOptions};
@@ -31,24 +27,17 @@ use feed::{List, NamespaceEntry, PodAddress, PodEntry};
 pub struct Zone {
     pub(super) config: Arc<Config>,
     pub(super) serial: u32,
-    pub(super) services: Shards<Arc<ServiceEntry>>,
+    pub(super) services: Shards<ServiceEntry>,
     /// The Service that each index of the state stood for when it was last looked at.
     filed: Sorted<NamespacedName>,
     pub(super) namespaces: Shards<NamespaceEntry>,
     pub(super) pods: Shards<PodEntry>,
     pub(super) pod_addresses: Shards<PodAddress>,
-    v4: Sorted<Pointers>,
-    v6: Sorted<Pointers>,
+    /// Of addresses in the reverse zones alone; nobody may ask for others.
+    pub(super) pointers: PointerTable,
     services_complete: bool,
     pod_list: List<NamespacedName>,
     namespace_list: List<Name>,
-}
-
-/// Targets of the PTR records of one address, sorted.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub(super) struct Pointers {
-    services: Few<DnsName>,
-    endpoints: Few<DnsName>,
 }
 
 impl Zone {
@@ -65,8 +54,7 @@ impl Zone {
             namespaces: Shards::default(),
             pods: Shards::default(),
             pod_addresses: Shards::default(),
-            v4: Sorted::default(),
-            v6: Sorted::default(),
+            pointers: PointerTable::default(),
             services_complete: false,
             pod_list: List::default(),
             namespace_list: List::default(),
@@ -96,7 +84,7 @@ impl Zone {
     /// Services that cannot have all records that they should have, and why; sorted.
     pub fn diagnostics(&self) -> Vec<&Diagnostic> {
         let all = self.services.unordered();
-        let mut diagnostics: Vec<_> = all.flat_map(|entry| &entry.diagnostics).collect();
+        let mut diagnostics: Vec<_> = all.flat_map(ServiceEntry::diagnostics).collect();
         diagnostics.sort_unstable();
         diagnostics
     }
@@ -117,7 +105,7 @@ impl Zone {
         let known: Vec<_> = self
             .services
             .unordered()
-            .map(|e| e.service.clone())
+            .map(ServiceEntry::service)
             .collect();
         for name in known {
             self.put_service(state, &name);
@@ -150,8 +138,7 @@ impl Zone {
         let service = state
             .service(name)
             .filter(|_| options.sees(&name.namespace));
-        let new = service
-            .map(|service| Arc::new(ServiceEntry::build(service, state.slices(name), options)));
+        let new = service.map(|service| ServiceEntry::build(service, state.slices(name), options));
         let key = (name.namespace.as_bytes(), name.name.as_bytes());
         let old = self.services.find(key);
         if old == new.as_ref() {
@@ -173,66 +160,16 @@ impl Zone {
             }
         };
         drop(old);
-        for ((ip, kind), target) in &before {
-            if after.get(&(*ip, *kind)) != Some(target) {
-                self.change_pointers(*ip, |pointers| pointers.remove(*kind, target));
+        for (key @ (ip, kind), target) in &before {
+            if after.get(key) != Some(target) && self.config.reverses(*ip) {
+                self.pointers.remove(*ip, *kind, target);
             }
         }
-        for ((ip, kind), target) in &after {
-            if before.get(&(*ip, *kind)) != Some(target) {
-                self.change_pointers(*ip, |pointers| pointers.insert(*kind, target.clone()));
+        for (key @ (ip, kind), target) in &after {
+            if before.get(key) != Some(target) && self.config.reverses(*ip) {
+                self.pointers.insert(*ip, *kind, target);
             }
         }
         true
-    }
-
-    fn change_pointers(&mut self, ip: IpAddr, change: impl FnOnce(&mut Pointers)) {
-        let table = match IpFamily::of(ip) {
-            IpFamily::V4 => &mut self.v4,
-            IpFamily::V6 => &mut self.v6,
-        };
-        table.update(bits_of(ip), |pointers| {
-            let mut pointers = pointers.unwrap_or_default();
-            change(&mut pointers);
-            (!pointers.targets().is_empty()).then_some(pointers)
-        });
-    }
-
-    /// The pointers by the bits of addresses of a family.
-    pub(super) fn pointers(&self, family: IpFamily) -> &Sorted<Pointers> {
-        match family {
-            IpFamily::V4 => &self.v4,
-            IpFamily::V6 => &self.v6,
-        }
-    }
-}
-
-impl Pointers {
-    /// What the PTR records say: Services alone if there are any.
-    pub(super) fn targets(&self) -> &[DnsName] {
-        match self.services.as_slice() {
-            [] => self.endpoints.as_slice(),
-            services => services,
-        }
-    }
-
-    fn insert(&mut self, kind: PointerKind, target: DnsName) {
-        let list = self.list(kind);
-        let mut targets: BTreeSet<DnsName> = list.as_slice().iter().cloned().collect();
-        targets.insert(target);
-        *list = targets.into_iter().collect();
-    }
-
-    fn remove(&mut self, kind: PointerKind, target: &DnsName) {
-        let list = self.list(kind);
-        let others = list.as_slice().iter().filter(|other| *other != target);
-        *list = others.cloned().collect();
-    }
-
-    fn list(&mut self, kind: PointerKind) -> &mut Few<DnsName> {
-        match kind {
-            PointerKind::Service => &mut self.services,
-            PointerKind::Endpoint => &mut self.endpoints,
-        }
     }
 }

@@ -8,7 +8,7 @@ use ipnet::IpNet;
 
 use super::super::domain::ClusterDomain;
 use super::super::name::{DnsName, NameError};
-use super::super::reverse::{bits_of, full_length, reverse_prefix_name};
+use super::super::reverse::{bits_of, full_length, low_bits, reverse_prefix_name};
 use crate::name::Name;
 use crate::net::IpFamily;
 
@@ -89,9 +89,9 @@ pub(in crate::dns) struct Config {
     pub(in crate::dns) options: ZoneOptions,
     pub(in crate::dns) primary: Authority,
     /// Reverse zones by family, length and bits of their prefix.
-    pub(in crate::dns) reverse: BTreeMap<(IpFamily, u8, u128), Authority>,
+    reverse: BTreeMap<(IpFamily, u8, u128), Authority>,
     /// Lengths that reverse zones have, longest first.
-    pub(in crate::dns) lengths: Vec<(IpFamily, u8)>,
+    lengths: Vec<(IpFamily, u8)>,
     pub(in crate::dns) server_v4: Vec<Ipv4Addr>,
     pub(in crate::dns) server_v6: Vec<Ipv6Addr>,
 }
@@ -156,6 +156,30 @@ impl Config {
                 .collect(),
             options,
         })
+    }
+
+    /// The smallest reverse zone that a prefix, given as bits and their number, lies in.
+    pub(in crate::dns) fn reverse_authority(
+        &self,
+        family: IpFamily,
+        bits: u128,
+        length: u8,
+    ) -> Option<&Authority> {
+        let full = full_length(family);
+        let lengths = self.lengths.iter();
+        lengths
+            .filter(|(of, zone)| *of == family && *zone <= length)
+            .find_map(|(_, zone)| {
+                let key = (family, *zone, bits & !low_bits(full - zone));
+                self.reverse.get(&key)
+            })
+    }
+
+    /// Whether a reverse zone holds an address.
+    pub(super) fn reverses(&self, ip: IpAddr) -> bool {
+        let family = IpFamily::of(ip);
+        let authority = self.reverse_authority(family, bits_of(ip), full_length(family));
+        authority.is_some()
     }
 }
 
