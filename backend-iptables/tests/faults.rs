@@ -8,7 +8,6 @@ mod common;
 
 use std::fs::{self, File};
 use std::path::Path;
-use std::process::Command;
 use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};

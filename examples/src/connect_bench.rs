@@ -2,12 +2,15 @@
 //!
 //! Client and server are one process on one core, in a network namespace where all endpoints are
 //! local addresses, so that nothing but the rules and connection tracking is in between. The same
-//! connections without any rule are made in a second namespace, and with the rules of no Service in a
-//! third, which shows what connection tracking alone costs; all in turns.
+//! connections without any rule are made in a second namespace, with the rules of no Service in a
+//! third, which shows what connection tracking alone costs, and through one DNAT rule in a fourth,
+//! which is the least that translation costs; all in turns.
+
+mod floor;
 
 use std::error::Error;
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4, TcpListener};
 use std::os::fd::AsRawFd;
 use std::time::{Duration, Instant};
 
@@ -55,7 +58,10 @@ const CLIENT: IpNet = IpNet::V4(Ipv4Net::new_assert(Ipv4Addr::new(10, 126, 0, 1)
 /// Where the ClusterIPs are.
 const SERVICES: IpNet = IpNet::V4(Ipv4Net::new_assert(Ipv4Addr::new(10, 128, 0, 0), 9));
 const NODE: IpNet = IpNet::V4(Ipv4Net::new_assert(Ipv4Addr::new(198, 18, 0, 10), 32));
+const POD: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 1);
 const PORT: u16 = 8080;
+/// What the one rule translates.
+const ONE_SERVICE: SocketAddrV4 = SocketAddrV4::new(Ipv4Addr::new(10, 128, 0, 1), 80);
 /// Turns: each kind of connection is made in so many parts, one after the other.
 const TURNS: u32 = 20;
 
@@ -73,10 +79,13 @@ pub fn run(args: &Args) -> Result<(), Box<dyn Error>> {
     let empty = place("no services")?;
     let _held = [hold(args, &with, args.services)?, hold(args, &empty, 0)?];
     let service = |number: u32| sync_bench::cluster_ip(number);
-    let pod = IpAddr::from(Ipv4Addr::new(10, 0, 0, 1));
+    let pod = IpAddr::from(POD);
+    let floor = place("one rule")?;
+    floor.run(|| one_dnat(args).map_err(|error| error.to_string()))??;
     let kinds = [
         ("no_rules", &without, SocketAddr::new(pod, PORT)),
         ("no_services", &empty, SocketAddr::new(pod, PORT)),
+        ("one_dnat", &floor, SocketAddr::V4(ONE_SERVICE)),
         ("first_service", &with, SocketAddr::new(service(0), 80)),
         (
             "middle_service",
@@ -133,6 +142,17 @@ fn hold(
     let mut planner = sync_bench::planner(args.backend.mode());
     sync_bench::load(&mut planner, size);
     Ok(namespace.run(|| install(args, &mut planner).map_err(|error| error.to_string()))??)
+}
+
+/// One rule in the mechanism of the backend; that of IPVS translates with nf_tables beside it.
+fn one_dnat(args: &Args) -> Result<(), Box<dyn Error>> {
+    let pod = SocketAddrV4::new(POD, PORT);
+    match args.backend {
+        sync_bench::Backend::Iptables => floor::iptables(args.variant, ONE_SERVICE, pod),
+        sync_bench::Backend::Nftables | sync_bench::Backend::Ipvs => {
+            floor::nftables(ONE_SERVICE, pod)
+        }
+    }
 }
 
 /// A namespace where every pod address is local, with a server on all of them.
@@ -214,6 +234,7 @@ fn result(args: &Args, kinds: &[(&str, Vec<Duration>)]) -> Value {
     });
     json!({
         "backend": args.backend.mode(),
+        "variant": args.backend.variant(args.variant),
         "services": args.services,
         "endpoints": args.endpoints,
         "connect_us": rows.collect::<serde_json::Map<_, _>>(),

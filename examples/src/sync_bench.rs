@@ -2,6 +2,7 @@
 
 use std::error::Error;
 use std::net::{IpAddr, Ipv4Addr};
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use backend_ipvs::{Presence, System};
@@ -74,6 +75,14 @@ impl Backend {
             Self::Ipvs => ProxyMode::Ipvs,
         }
     }
+
+    /// The variant, for a backend that has any.
+    pub(crate) fn variant(self, variant: VariantArg) -> Option<&'static str> {
+        match self {
+            Self::Iptables => Some(backend_iptables::Variant::from(variant).name()),
+            Self::Nftables | Self::Ipvs => None,
+        }
+    }
 }
 
 /// Which changes are measured.
@@ -129,14 +138,17 @@ pub(crate) fn nftables()
     })
 }
 
+/// The lock of the host belongs to the rules of the host.
+pub(crate) fn lock_file() -> PathBuf {
+    std::env::temp_dir().join(format!("sync-bench-{}.lock", std::process::id()))
+}
+
 pub(crate) fn iptables(
     variant: VariantArg,
 ) -> Result<Family<backend_iptables::Renderer, backend_iptables::Kernel>, Box<dyn Error>> {
-    let lock = std::env::temp_dir().join(format!("sync-bench-{}.lock", std::process::id()));
     let kernel = backend_iptables::Kernel::open(backend_iptables::Options {
         variant: Some(variant.into()),
-        // The lock of the host belongs to the rules of the host.
-        lock_file: Some(lock),
+        lock_file: Some(lock_file()),
         ..backend_iptables::Options::new(IpFamily::V4)
     })?;
     let renderer = backend_iptables::Renderer::new(*kernel.config());
@@ -219,6 +231,7 @@ where
     let read_back_cpu = cpu_time()? - cpu;
     Ok(json!({
         "backend": mode,
+        "variant": args.backend.variant(args.variant),
         "services": args.services,
         "endpoints": args.endpoints,
         "plan_full_ms": millis(plan_full),

@@ -71,14 +71,14 @@ impl Tools {
         let program = self.program(part);
         let lock = self.lock_file.as_deref();
         let environment = lock.map(|path| ("XTABLES_LOCKFILE", path));
-        run(&program, args, environment, input).map_err(|error| match error {
-            Error::Failed {
+        match run(&program, args, environment, input) {
+            Err(Error::Failed {
                 status: RESOURCE_PROBLEM,
                 message,
                 ..
-            } if message.contains("lock") => self.lock_problem(message),
-            other => other,
-        })
+            }) if message.contains("lock") => Err(self.lock_problem(message)),
+            result => result,
+        }
     }
 
     /// Why the lock was not had: somebody has it, or there can be none.
