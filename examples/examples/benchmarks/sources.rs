@@ -94,6 +94,12 @@ pub(crate) const SOURCES: &[Source] = &[
         "target/release/sync-bench --services 100000 --endpoints 10 --runs 1 --neighbours -o json",
     ),
     source(
+        "peer-form",
+        Json,
+        5,
+        "target/release/examples/chain_per_endpoint legacy 10000 3",
+    ),
+    source(
         "legacy-100",
         Json,
         5,
