@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use nix::errno::Errno;
 use nix::ifaddrs::getifaddrs;
 use nix::sched::{CloneFlags, setns};
-use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
+use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify, InotifyEvent, WatchDescriptor};
 use nix::sys::socket::SockaddrStorage;
 
 /// Addresses of the interfaces of the calling thread's network namespace, without loopback and
@@ -50,10 +50,19 @@ pub fn enter_network_namespace(path: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// Tells when files of some folders change.
+/// Tells when files, or files of some folders, change.
 #[derive(Debug)]
 pub struct Watch {
     inotify: Inotify,
+    watched: Vec<(WatchDescriptor, Scope)>,
+}
+
+/// What matters in a folder.
+#[derive(Debug)]
+enum Scope {
+    Folder,
+    /// One file; what changes beside it is none of our business.
+    File(PathBuf),
 }
 
 impl Watch {
@@ -69,20 +78,23 @@ impl Watch {
             | AddWatchFlags::IN_CREATE
             | AddWatchFlags::IN_DELETE
             | AddWatchFlags::IN_ATTRIB;
+        let mut scopes = Vec::with_capacity(paths.len());
         for path in paths {
-            let folder = match path.is_dir() {
-                true => path.as_path(),
-                false => folder_of(path),
+            let (folder, scope) = match path.is_dir() {
+                true => (path.as_path(), Scope::Folder),
+                false => (folder_of(path), Scope::File(path.clone())),
             };
-            inotify.add_watch(folder, watched).map_err(|errno| {
+            let descriptor = inotify.add_watch(folder, watched).map_err(|errno| {
                 let error = io::Error::from(errno);
                 io::Error::new(error.kind(), format!("{}: {error}", folder.display()))
             })?;
+            scopes.push((descriptor, scope));
         }
-        Ok(Self { inotify })
+        let watched = scopes;
+        Ok(Self { inotify, watched })
     }
 
-    /// Takes all news; whether there were any.
+    /// Takes all news; whether any of them is of what is watched.
     ///
     /// # Errors
     /// What the kernel says.
@@ -90,12 +102,27 @@ impl Watch {
         let mut changed = false;
         loop {
             match self.inotify.read_events() {
-                Ok(events) => changed |= !events.is_empty(),
+                Ok(events) => changed |= events.iter().any(|event| self.concerns(event)),
                 Err(Errno::EAGAIN) => return Ok(changed),
                 Err(Errno::EINTR) => {}
                 Err(errno) => return Err(errno.into()),
             }
         }
+    }
+}
+
+impl Watch {
+    fn concerns(&self, event: &InotifyEvent) -> bool {
+        // News of a folder itself, or that some were lost.
+        let Some(name) = &event.name else {
+            return true;
+        };
+        let mut scopes = self.watched.iter().filter(|(wd, _)| *wd == event.wd);
+        scopes.any(|(_, scope)| match scope {
+            Scope::Folder => true,
+            // A ConfigMap's files are links: what they lead to changes under another name.
+            Scope::File(path) => path.file_name() == Some(name) || path.is_symlink(),
+        })
     }
 }
 
@@ -109,5 +136,32 @@ fn folder_of(path: &Path) -> &Path {
     match path.parent() {
         Some(folder) if folder != Path::new("") => folder,
         Some(_) | None => Path::new("."),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+
+    #[test]
+    fn what_changes_beside_a_file_is_no_news() {
+        let folder = std::env::temp_dir().join(format!("watch-{}", std::process::id()));
+        fs::create_dir_all(&folder).unwrap();
+        let [file, link, beside] = ["file", "link", "beside"].map(|name| folder.join(name));
+        fs::write(&file, "1").unwrap();
+        symlink(&beside, &link).unwrap();
+        let of_file = Watch::new(std::slice::from_ref(&file)).unwrap();
+        let of_link = Watch::new(&[link]).unwrap();
+        let of_folder = Watch::new(std::slice::from_ref(&folder)).unwrap();
+        let news = || [&of_file, &of_link, &of_folder].map(|watch| watch.take().unwrap());
+        fs::write(&beside, "1").unwrap();
+        assert_eq!(news(), [false, true, true]);
+        assert_eq!(news(), [false; 3]);
+        fs::rename(&beside, &file).unwrap();
+        assert_eq!(news(), [true; 3]);
+        fs::remove_dir_all(&folder).unwrap();
     }
 }

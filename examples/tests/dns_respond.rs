@@ -133,6 +133,14 @@ fn rfc1035_headers_are_refused_as_they_deserve() {
     assert_eq!(rcode(&|p| p[2] |= 4 << 3), Some(4), "opcode NOTIFY");
     assert_eq!(rcode(&|p| p[5] = 0), Some(1), "no question");
     assert_eq!(rcode(&|p| p[5] = 2), Some(1), "two questions");
+    assert_eq!(rcode(&|p| p[4] = 0xff), Some(1), "65,281 questions");
+    let many = |p: &mut Vec<u8>| p[6..12].fill(0xff);
+    assert_eq!(rcode(&many), Some(1), "196,605 records that are not there");
+    assert_eq!(
+        rcode(&|p| p.resize(65_535, 0)),
+        Some(0),
+        "octets behind the end"
+    );
     assert_eq!(rcode(&|p| p.truncate(20)), Some(1), "cut question");
     assert_eq!(rcode(&|p| p[11] = 1), Some(1), "a record that is not there");
     assert_eq!(

@@ -2,132 +2,17 @@
 // Helpers outside of test functions may fail a test too.
 #![allow(clippy::unwrap_used)]
 
+#[path = "dns/rig.rs"]
+mod rig;
 #[path = "dns/wire.rs"]
 mod wire;
 
-use std::fs;
-use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{SocketAddr, TcpStream, UdpSocket};
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::io::{Read, Write};
+use std::net::{TcpStream, UdpSocket};
 use std::time::{Duration, Instant};
 
+use rig::{Folder, Server, command, data, external, read_answer, service};
 use wire::{Message, query};
-
-/// A running server; it ends with the test.
-struct Server {
-    child: Child,
-    address: SocketAddr,
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-fn command(manifests: &Path, more: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_dns-server"));
-    command.arg("--manifests").arg(manifests).args(more);
-    command.stderr(Stdio::piped()).stdin(Stdio::null());
-    command
-}
-
-impl Server {
-    fn start(manifests: &Path, more: &[&str]) -> Self {
-        let mut command = command(manifests, more);
-        let mut child = command.args(["--listen", "127.0.0.1:0"]).spawn().unwrap();
-        let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
-        let address = lines
-            .find_map(|line| line.unwrap().strip_prefix("serving on ")?.parse().ok())
-            .unwrap();
-        // Whatever it says later is read, so that it never waits for us.
-        std::thread::spawn(move || lines.for_each(drop));
-        Self { child, address }
-    }
-
-    fn udp(&self, name: &str, kind: u16) -> Message {
-        let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
-        socket.connect(self.address).unwrap();
-        socket
-            .set_read_timeout(Some(Duration::from_secs(10)))
-            .unwrap();
-        socket.send(&query(42, name, kind, Some(1232))).unwrap();
-        let mut buffer = [0; 4096];
-        let length = socket.recv(&mut buffer).unwrap();
-        let message = Message::read(&buffer[..length]).unwrap();
-        assert_eq!(message.id, 42);
-        message
-    }
-
-    fn tcp(&self, name: &str, kind: u16) -> Message {
-        let mut stream = TcpStream::connect(self.address).unwrap();
-        // In small pieces, as a network may deliver them.
-        let packet = query(43, name, kind, None);
-        let framed = [
-            &u16::try_from(packet.len()).unwrap().to_be_bytes()[..],
-            &packet,
-        ]
-        .concat();
-        for piece in framed.chunks(5) {
-            stream.write_all(piece).unwrap();
-        }
-        read_answer(&mut stream)
-    }
-}
-
-fn read_answer(stream: &mut TcpStream) -> Message {
-    let mut length = [0; 2];
-    stream.read_exact(&mut length).unwrap();
-    let mut answer = vec![0; usize::from(u16::from_be_bytes(length))];
-    stream.read_exact(&mut answer).unwrap();
-    Message::read(&answer).unwrap()
-}
-
-struct Folder(PathBuf);
-
-impl Folder {
-    fn new(name: &str) -> Self {
-        let path = std::env::temp_dir().join(format!("dns-{name}-{}", std::process::id()));
-        fs::create_dir_all(&path).unwrap();
-        Self(path)
-    }
-
-    /// Replaces a file at once, as editors and kubelets do.
-    fn write(&self, name: &str, text: &str) {
-        let fresh = self.0.join("fresh");
-        fs::write(&fresh, text).unwrap();
-        fs::rename(fresh, self.0.join(name)).unwrap();
-    }
-}
-
-impl Drop for Folder {
-    fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.0);
-    }
-}
-
-fn service(name: &str, ip: &str) -> String {
-    format!(
-        "apiVersion: v1\nkind: Service\nmetadata: {{name: {name}, namespace: shop}}\n\
-         spec: {{clusterIP: {ip}, clusterIPs: [{ip}], ports: [{{name: http, port: 80}}]}}\n---\n"
-    )
-}
-
-fn external(name: &str, target: &str) -> String {
-    format!(
-        "apiVersion: v1\nkind: Service\nmetadata: {{name: {name}, namespace: shop}}\n\
-         spec: {{type: ExternalName, externalName: {target}}}\n---\n"
-    )
-}
-
-fn data(message: &Message) -> Vec<String> {
-    message.sections[0]
-        .iter()
-        .map(|record| record.3.clone())
-        .collect()
-}
 
 #[test]
 fn a_change_of_the_manifests_is_visible_within_a_second() {
@@ -268,6 +153,11 @@ fn connections_are_bounded_and_garbage_is_survived() {
         socket.send_to(&garbage, server.address).unwrap();
     }
     socket.send_to(&vec![0; 60_000], server.address).unwrap();
+    // Lengths that announce nothing, and more than follows.
+    for start in [&[0, 0][..], &[0xff, 0xff, 1, 2, 3]] {
+        let mut stream = TcpStream::connect(server.address).unwrap();
+        stream.write_all(start).unwrap();
+    }
     assert_eq!(
         data(&server.udp("web.shop.svc.cluster.local", 1)),
         ["10.96.0.7"]
@@ -279,9 +169,12 @@ fn a_port_in_use_and_a_zone_that_is_no_name_are_told_in_one_line() {
     let folder = Folder::new("errors");
     folder.write("a.yaml", &service("web", "10.96.0.7"));
     let taken = UdpSocket::bind("127.0.0.1:0").unwrap();
-    let address = taken.local_addr().unwrap().to_string();
+    let udp = taken.local_addr().unwrap().to_string();
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let tcp = taken.local_addr().unwrap().to_string();
     for (more, code) in [
-        (["--listen", address.as_str()], 1),
+        (["--listen", udp.as_str()], 1),
+        (["--listen", tcp.as_str()], 1),
         (["--zone", "a..b"], 64),
         (["--ttl", "3601"], 1),
     ] {
@@ -352,3 +245,131 @@ fn metrics_and_probes_are_served() {
         "{metrics}"
     );
 }
+
+/// What a flag is about, without it and with it: response code, answers in text with their TTL.
+type Said<'a> = (u16, &'a [&'a str]);
+
+#[test]
+fn each_flag_changes_what_is_served() {
+    let folder = Folder::new("flags");
+    folder.write("a.yaml", &(service("web", "10.96.0.7") + PODS));
+    let (absent, nothing): (Said<'_>, Said<'_>) = ((3, &[]), (0, &[]));
+    let web: Said<'_> = (0, &["5 10.96.0.7"]);
+    let pod: Said<'_> = (0, &["5 10.64.0.1"]);
+    let pod_name = "10-64-0-1.shop.pod.cluster.local";
+    let any_name = "10-64-0-9.shop.pod.cluster.local";
+    let any: Said<'_> = (0, &["5 10.64.0.9"]);
+    let web_name = "web.shop.svc.cluster.local";
+    let reverse = "7.0.96.10.in-addr.arpa";
+    let pointer: Said<'_> = (0, &["5 web.shop.svc.cluster.local."]);
+    let verified = ["--pods", "verified", "--pod-alias"];
+    let cases: [(&[&str], &str, u16, Said<'_>, Said<'_>); 15] = [
+        (&["--ignore-empty-service"], web_name, 1, web, absent),
+        (&["--namespace", "other"], web_name, 1, web, absent),
+        (
+            &["--namespace", "other", "--namespace", "shop"],
+            web_name,
+            1,
+            web,
+            web,
+        ),
+        (
+            &["--server-ip", "192.0.2.53"],
+            "ns.dns.cluster.local",
+            1,
+            nothing,
+            (0, &["5 192.0.2.53"]),
+        ),
+        (
+            &["--server-ip", "2001:db8::53"],
+            "ns.dns.cluster.local",
+            28,
+            nothing,
+            (0, &["5 2001:db8::53"]),
+        ),
+        (
+            &["--reverse-zone", "10.96.0.0/16"],
+            reverse,
+            12,
+            (5, &[]),
+            pointer,
+        ),
+        (
+            &["--reverse-zone", "10.97.0.0/16"],
+            reverse,
+            12,
+            (5, &[]),
+            (5, &[]),
+        ),
+        (&["--ttl", "30"], web_name, 1, web, (0, &["30 10.96.0.7"])),
+        (
+            &["--zone", "other.test"],
+            "web.shop.svc.other.test",
+            1,
+            (5, &[]),
+            web,
+        ),
+        (&["--pods", "insecure"], any_name, 1, absent, any),
+        (&["--pods", "verified"], pod_name, 1, absent, pod),
+        (&["--pods", "verified"], any_name, 1, absent, absent),
+        (
+            &verified,
+            "10-64-0-1.one.shop.pod.cluster.local",
+            1,
+            absent,
+            pod,
+        ),
+        (
+            &["--port-alias"],
+            "http.web.shop.svc.cluster.local",
+            1,
+            absent,
+            web,
+        ),
+        (
+            &["--endpoint-pod-names"],
+            "one.pods.shop.svc.cluster.local",
+            1,
+            absent,
+            pod,
+        ),
+    ];
+    let plain = Server::start(&folder.0, &[]);
+    for (flags, name, kind, without, with) in cases {
+        let server = Server::start(&folder.0, flags);
+        for (server, (rcode, answers)) in [(&plain, without), (&server, with)] {
+            let message = server.udp(name, kind);
+            let records = message.sections[0].iter();
+            let got: Vec<String> = records
+                .map(|(_, ttl, _, data)| format!("{ttl} {data}"))
+                .collect();
+            assert_eq!(
+                (message.rcode, got),
+                (rcode, answers.iter().map(ToString::to_string).collect()),
+                "{flags:?} {name}"
+            );
+        }
+    }
+}
+
+/// A Pod behind a headless Service.
+const PODS: &str = "\
+apiVersion: v1
+kind: Service
+metadata: {name: pods, namespace: shop}
+spec: {clusterIP: None, clusterIPs: [None], ports: [{name: http, port: 80}]}
+---
+apiVersion: discovery.k8s.io/v1
+kind: EndpointSlice
+metadata: {name: pods-1, namespace: shop, labels: {kubernetes.io/service-name: pods}}
+addressType: IPv4
+ports: [{name: http, port: 80}]
+endpoints:
+- {addresses: [10.64.0.1], conditions: {ready: true}, targetRef: {kind: Pod, namespace: shop, name: one}}
+---
+apiVersion: v1
+kind: Pod
+metadata: {name: one, namespace: shop}
+status: {phase: Running, podIP: 10.64.0.1, podIPs: [{ip: 10.64.0.1}]}
+---
+";

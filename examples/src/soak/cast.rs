@@ -134,15 +134,11 @@ fn slice(
         node: Some(node.into()),
         ..SliceEndpoint::new(address.into(), Conditions::READY)
     };
+    let name = NamespacedName::new(NAMESPACE, service);
     EndpointSlice {
-        name: NamespacedName::new(NAMESPACE, format!("{service}-1")),
-        service: service.into(),
-        family: IpFamily::V4,
         ports: ports.into_iter().map(port).collect(),
         endpoints: endpoints.into_iter().map(endpoint).collect(),
-        headless: false,
-        managed_by: None,
-        labels: None,
+        ..EndpointSlice::of_service(&name, format!("{service}-1"), IpFamily::V4)
     }
 }
 

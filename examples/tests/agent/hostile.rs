@@ -77,6 +77,7 @@ fn slice(name: &str) -> EndpointSlice {
         headless: false,
         managed_by: None,
         labels: None,
+        trigger_time: None,
     }
 }
 

@@ -1,7 +1,7 @@
 //! The programs, pointed at a cluster.
 
-use std::io::{BufRead, BufReader};
-use std::net::{SocketAddr, UdpSocket};
+use std::io::{BufRead, BufReader, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::Arc;
@@ -194,11 +194,56 @@ fn a_dns_server_follows_a_cluster() {
 fn a_dns_server_whose_cluster_cannot_be_reached_does_not_deny_names() {
     let (_store, server, file) = cluster();
     drop(server);
+    // The port of a listener that is gone: nobody else takes it in this instant.
+    let free = TcpListener::bind("127.0.0.1:0").unwrap();
+    let pages = free.local_addr().unwrap();
+    drop(free);
     // The environment names the cluster when no flag does.
     let dns = DnsServer::start(|command| {
         command.env("KUBECONFIG", &file.path);
+        command.args(["--metrics-bind-address", &pages.to_string()]);
     });
     assert_eq!(dns.ask("web.shop.svc.cluster.local"), (2, Vec::new()));
+    let status = |path: &str| {
+        let mut stream = TcpStream::connect(pages).unwrap();
+        write!(stream, "GET {path} HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
+        let mut line = String::new();
+        BufReader::new(stream).read_line(&mut line).unwrap();
+        line.split(' ').nth(1).unwrap().to_owned()
+    };
+    // Alive, but no clients are to be sent here.
+    assert_eq!(
+        (status("/healthz"), status("/ready")),
+        ("200".into(), "503".into())
+    );
+}
+
+#[test]
+fn a_dns_server_keeps_to_its_namespaces_and_checks_pods_of_a_cluster() {
+    let (store, _server, file) = cluster();
+    let mut other = service("web");
+    other["metadata"]["namespace"] = json!("other");
+    store.put("services", other);
+    for (namespace, ip) in [("shop", "10.64.1.1"), ("other", "10.64.2.1")] {
+        store.put(
+            "pods",
+            json!({"metadata": {"name": "pod", "namespace": namespace},
+                "status": {"phase": "Running", "podIP": ip, "podIPs": [{"ip": ip}]}}),
+        );
+    }
+    let dns = DnsServer::start(|command| {
+        command.arg("--kubeconfig").arg(&file.path);
+        command.args(["--namespace", "shop", "--pods", "verified"]);
+    });
+    let (found, absent) = (|ip: &str| (0, vec![ip.to_owned()]), (3, Vec::new()));
+    dns.until("web.shop.svc.cluster.local", &found("10.96.0.1"));
+    assert_eq!(dns.ask("web.other.svc.cluster.local"), absent);
+    assert_eq!(
+        dns.ask("10-64-1-1.shop.pod.cluster.local"),
+        found("10.64.1.1")
+    );
+    assert_eq!(dns.ask("10-64-1-2.shop.pod.cluster.local"), absent);
+    assert_eq!(dns.ask("10-64-2-1.other.pod.cluster.local"), absent);
 }
 
 #[test]

@@ -44,10 +44,6 @@ enum EntryKey {
 const SHORT_KEY: usize = 45;
 
 #[derive(Clone, Debug, PartialEq)]
-#[expect(
-    clippy::large_enum_variant,
-    reason = "nearly all Services are of the large one, and a box would be one more miss"
-)]
 pub(super) enum ServiceData {
     /// No record: the name does not exist.
     Nothing,

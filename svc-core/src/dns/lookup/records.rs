@@ -6,7 +6,7 @@ use super::super::answer::{
     Additional, AdditionalOf, RecordSet, RecordType, Records, Soa, v4_set, v6_set,
 };
 use super::super::entry::{Addressed, SrvSet};
-use super::super::name::NameRef;
+use super::super::name::{DnsName, NameRef};
 use super::super::zone::{Authority, Zone};
 use super::Node;
 
@@ -44,26 +44,22 @@ impl Zone {
         match record_type {
             RecordType::A => self.v4_records(owner, node),
             RecordType::Aaaa => self.v6_records(owner, node),
-            RecordType::Srv => match node {
-                Node::Service(a) => srv_set(owner, ttl, a, &a.more.all),
-                Node::Srv(a, srv) | Node::Port(a, srv) => srv_set(owner, ttl, a, srv),
-                _ => None,
-            },
-            RecordType::Ptr => match node {
-                Node::Pointers(targets) => Some(set(Records::Ptr(targets))),
-                _ => None,
-            },
-            RecordType::Ns => match node {
-                Node::Apex => Some(set(Records::Ns(authority.mname.as_ref()))),
-                _ => None,
-            },
-            RecordType::Txt => match node {
-                Node::Version => Some(RecordSet {
-                    ttl: VERSION_TTL,
-                    ..set(Records::Txt(VERSION))
-                }),
-                _ => None,
-            },
+            RecordType::Srv => {
+                let (addressed, srv) = node.srv()?;
+                srv_set(owner, ttl, addressed, srv)
+            }
+            RecordType::Ptr => {
+                let targets = node.pointers()?;
+                Some(set(Records::Ptr(targets)))
+            }
+            RecordType::Ns => {
+                let host = authority.mname.as_ref();
+                matches!(node, Node::Apex).then(|| set(Records::Ns(host)))
+            }
+            RecordType::Txt => matches!(node, Node::Version).then(|| RecordSet {
+                ttl: VERSION_TTL,
+                ..set(Records::Txt(VERSION))
+            }),
             RecordType::Soa => self.soa_at(owner, authority, node),
             // RFC 8482: one record set is enough.
             RecordType::Any => {
@@ -85,7 +81,14 @@ impl Zone {
                 ttl,
                 records: Records::OneA(*ip),
             }),
-            _ => None,
+            Node::Missing
+            | Node::Empty
+            | Node::Apex
+            | Node::Version
+            | Node::Alias(_)
+            | Node::Srv(..)
+            | Node::Address(_)
+            | Node::Pointers(_) => None,
         }
     }
 
@@ -100,7 +103,14 @@ impl Zone {
                 ttl,
                 records: Records::OneAaaa(*ip),
             }),
-            _ => None,
+            Node::Missing
+            | Node::Empty
+            | Node::Apex
+            | Node::Version
+            | Node::Alias(_)
+            | Node::Srv(..)
+            | Node::Address(_)
+            | Node::Pointers(_) => None,
         }
     }
 
@@ -110,12 +120,9 @@ impl Zone {
         authority: &'a Authority,
         node: &Node<'a>,
     ) -> Option<RecordSet<'a>> {
-        let has = match node {
-            Node::Apex => true,
-            // The apex of a tree of one address has its PTR record too.
-            Node::Pointers(_) => owner == authority.apex.as_ref(),
-            _ => false,
-        };
+        // The apex of a tree of one address has its PTR record too.
+        let at_address = matches!(node, Node::Pointers(_)) && owner == authority.apex.as_ref();
+        let has = matches!(node, Node::Apex) || at_address;
         has.then(|| RecordSet {
             owner,
             ..self.soa(authority)
@@ -156,6 +163,32 @@ impl Zone {
                 expire: 86_400,
                 minimum: ttl,
             }),
+        }
+    }
+}
+
+impl<'a> Node<'a> {
+    fn srv(&self) -> Option<(&'a Addressed, &'a SrvSet)> {
+        match self {
+            Self::Service(addressed) => Some((addressed, &addressed.more.all)),
+            Self::Srv(addressed, srv) | Self::Port(addressed, srv) => Some((addressed, srv)),
+            Self::Missing
+            | Self::Empty
+            | Self::Apex
+            | Self::Version
+            | Self::Server
+            | Self::Alias(_)
+            | Self::Endpoint(..)
+            | Self::Address(_)
+            | Self::Pointers(_) => None,
+        }
+    }
+
+    fn pointers(&self) -> Option<&'a [DnsName]> {
+        if let Self::Pointers(targets) = self {
+            Some(targets)
+        } else {
+            None
         }
     }
 }
