@@ -50,6 +50,11 @@ pub(crate) fn own_backends() {
 pub(crate) fn kube_proxy() {
     load_modules();
     let rig = Rig::new();
+    // The kernel loads modules for the rules now, and not while a stream keeps an emulated machine busy.
+    let mut first = rig.start(NFTABLES, &[]);
+    rig.await_synced(&mut first);
+    first.stop();
+    rig.tool("nft", &["flush", "ruleset"], "");
     let node = rig.sandbox.node();
     node.set_sysctls(&[("net/ipv4/vs/conntrack", "1")]).unwrap();
     for words in KUBE_LINK {
