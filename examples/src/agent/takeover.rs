@@ -6,11 +6,11 @@
 //! later, when those inside have left, everything is removed.
 
 mod iptables;
+mod ipvs;
 mod probe;
 mod tables;
 
 use std::fmt;
-use std::fs;
 use std::time::Duration;
 
 use backend_iptables::Variant;
@@ -33,6 +33,8 @@ pub enum Other {
     KubeProxyIptables(&'static str, IpFamily),
     /// kube-proxy's virtual servers and dummy link.
     KubeProxyIpvs,
+    /// kube-proxy's sets of IPVS mode, which its chains use.
+    KubeProxySets,
     /// The table of our nftables backend.
     OwnNftables(IpFamily),
     /// The chains of our iptables backend.
@@ -49,6 +51,7 @@ impl fmt::Display for Other {
                 write!(f, "kube-proxy's chains in iptables-{variant}, {family}")
             }
             Self::KubeProxyIpvs => f.write_str("kube-proxy's virtual servers (kube-ipvs0)"),
+            Self::KubeProxySets => f.write_str("kube-proxy's ipsets"),
             Self::OwnNftables(family) => write!(f, "rules of nftables-proxy, {family}"),
             Self::OwnIptables(variant, family) => {
                 write!(f, "rules of iptables-proxy in iptables-{variant}, {family}")
@@ -78,6 +81,10 @@ pub fn find(own: ProxyMode) -> Vec<Other> {
     }
     if nix::net::if_::if_nametoindex(KUBE_LINK).is_ok() {
         found.push(Other::KubeProxyIpvs);
+    }
+    // Behind the chains that use them.
+    if !ipvs::kube_proxy_sets().is_empty() {
+        found.push(Other::KubeProxySets);
     }
     found
 }
@@ -116,13 +123,9 @@ pub fn remove(other: &Other) -> Result<(), String> {
         Other::OwnNftables(family) => tables::remove(NFTABLES_TABLE, *family),
         Other::KubeProxyIptables(variant, family) => iptables::remove_kube_proxy(variant, *family),
         Other::OwnIptables(variant, family) => remove_own_iptables(variant, *family),
-        Other::OwnIpvs(family) => {
-            let settings = backend_ipvs::Settings::default();
-            let kernel = backend_ipvs::Kernel::open(&settings, *family);
-            let mut kernel = kernel.map_err(|error| one_line(&error))?;
-            kernel.cleanup().map_err(|error| one_line(&error))
-        }
-        Other::KubeProxyIpvs => remove_kube_ipvs(),
+        Other::OwnIpvs(family) => ipvs::remove_own(*family),
+        Other::KubeProxyIpvs => ipvs::remove_kube_proxy(),
+        Other::KubeProxySets => ipvs::remove_kube_proxy_sets(),
     }
 }
 
@@ -136,15 +139,6 @@ fn remove_own_iptables(variant: &str, family: IpFamily) -> Result<(), String> {
     let kernel = backend_iptables::Kernel::open(options);
     let mut kernel = kernel.map_err(|error| one_line(&error))?;
     kernel.cleanup().map_err(|error| one_line(&error))
-}
-
-/// kube-proxy in IPVS mode takes every virtual server of the node for its own, and so its removal
-/// does. Its link goes with its addresses; its chains and sets are told apart as those of iptables.
-fn remove_kube_ipvs() -> Result<(), String> {
-    if fs::metadata("/proc/thread-self/net/ip_vs").is_ok() {
-        iptables::run("ipvsadm", &["-C"], "")?;
-    }
-    iptables::run("ip", &["link", "del", KUBE_LINK], "").map(drop)
 }
 
 /// kube-proxy's table, in the families ip and ip6.

@@ -51,6 +51,7 @@ pub use isolate::{Isolation, isolate};
 pub use layout::{Layout, Place, PodSpec};
 pub use link::{Route, Rule, RuleAction, connect_veth};
 pub use namespace::Namespace;
+pub(crate) use rtnl::Rtnl;
 pub use server::Server;
 pub use stream::{ConnectLoop, Counts, Session};
 pub use topology::{Pod, Sandbox};

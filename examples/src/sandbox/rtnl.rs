@@ -15,7 +15,7 @@ use super::link::{Route, Rule, RuleAction};
 use super::netlink::Netlink;
 
 /// A route netlink socket; it belongs to the namespace of the thread that opened it.
-pub(super) struct Rtnl {
+pub(crate) struct Rtnl {
     netlink: Netlink,
 }
 
@@ -27,7 +27,7 @@ pub(super) struct LinkState {
 }
 
 impl Rtnl {
-    pub(super) fn open() -> nix::Result<Self> {
+    pub(crate) fn open() -> nix::Result<Self> {
         Ok(Self {
             netlink: Netlink::open(SockProtocol::NetlinkRoute)?,
         })
@@ -89,7 +89,7 @@ impl Rtnl {
         self.change(libc::RTM_NEWLINK, NEW, body)
     }
 
-    pub(super) fn delete_link(&mut self, link: &str) -> nix::Result<()> {
+    pub(crate) fn delete_link(&mut self, link: &str) -> nix::Result<()> {
         let index = self.link(link)?.index;
         self.change(libc::RTM_DELLINK, 0, link_header(index, 0, 0))
     }

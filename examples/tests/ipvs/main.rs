@@ -16,11 +16,14 @@ mod frontends;
 mod lab;
 mod objects;
 mod programs;
+#[path = "../agent/rig.rs"]
+mod rig;
 #[path = "../packets/sctp.rs"]
 mod sctp;
 mod stage;
 #[path = "../packets/stream.rs"]
 mod stream;
+mod takeover;
 
 use std::process::ExitCode;
 
@@ -59,6 +62,8 @@ fn main() -> ExitCode {
             trial("ipvs_proxy_once", programs::once),
             trial("ipvs_proxy_serves", programs::serves),
             trial("ipvs_sync_bench", programs::bench),
+            trial("ipvs_to_nftables_and_back", takeover::own_backends),
+            trial("ipvs_of_kube_proxy_to_nftables", takeover::kube_proxy),
             trial("ipvs_persistence", connections::persistence),
             trial("ipvs_draining", connections::draining),
             trial("ipvs_draining_the_last", connections::draining_the_last),

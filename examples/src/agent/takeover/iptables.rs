@@ -17,23 +17,37 @@ pub(super) enum Owner {
 }
 
 impl Owner {
-    /// Whether a chain is the owner's; those of the kubelet are nobody's here (B-271).
+    /// Whether a chain is the owner's. Chains of the kubelet (B-271), and those of network policies
+    /// of kube-router, begin alike, so kube-proxy's are known by their names.
     fn owns(self, chain: &str) -> bool {
         match self {
-            Self::KubeProxy => chain.starts_with("KUBE-") && !KUBELET.contains(&chain),
+            Self::KubeProxy => chain.strip_prefix("KUBE-").is_some_and(|rest| {
+                CHAINS.contains(&rest) || PER_SERVICE.iter().any(|start| rest.starts_with(start))
+            }),
             Self::Ourselves => chain.starts_with("SVC-"),
         }
     }
 }
 
-const KUBELET: [&str; 5] = [
-    "KUBE-FIREWALL",
-    "KUBE-MARK-DROP",
-    "KUBE-KUBELET-CANARY",
-    "KUBE-IPTABLES-HINT",
-    // Network policies of some CNI plug-ins.
-    "KUBE-NWPLCY-DEFAULT",
+/// Chains of kube-proxy in iptables mode and IPVS mode, without `KUBE-`.
+const CHAINS: [&str; 14] = [
+    "SERVICES",
+    "EXTERNAL-SERVICES",
+    "NODEPORTS",
+    "POSTROUTING",
+    "MARK-MASQ",
+    "FORWARD",
+    "PROXY-FIREWALL",
+    "PROXY-CANARY",
+    "NODE-PORT",
+    "LOAD-BALANCER",
+    "FIRE-WALL",
+    "SOURCE-RANGES-FIREWALL",
+    "IPVS-FILTER",
+    "IPVS-OUT-FILTER",
 ];
+/// How its chains for a Service or an endpoint begin, without `KUBE-`.
+const PER_SERVICE: [&str; 6] = ["SVC-", "SVL-", "SEP-", "EXT-", "FW-", "XLB-"];
 
 /// What `iptables-save` says: the chains and rules of each table.
 #[derive(Debug, Default)]
@@ -259,6 +273,10 @@ COMMIT
 *filter
 :INPUT ACCEPT [0:0]
 :KUBE-FIREWALL - [0:0]
+:KUBE-NWPLCY-DEFAULT - [0:0]
+:KUBE-POD-FW-A - [0:0]
+:KUBE-ROUTER-INPUT - [0:0]
+-A INPUT -j KUBE-ROUTER-INPUT
 -A INPUT -j KUBE-FIREWALL
 COMMIT
 ";
