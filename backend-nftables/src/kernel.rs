@@ -277,13 +277,19 @@ pub fn failure(error: &CommitError, transaction: &Transaction<Key, Value>) -> Fa
 }
 
 /// Whether an error has another cause than the object itself: somebody else changed the table, which
-/// reading it again will tell, or the kernel is short of something.
+/// reading it again will tell, the kernel is short of something, or the process lacks a privilege, as
+/// with a table that has another owner.
 fn says_nothing_of_the_object(errno: Errno) -> bool {
     let changed = matches!(errno, Errno::ENOENT | Errno::EEXIST | Errno::EBUSY);
     changed
         || matches!(
             errno,
-            Errno::ENOMEM | Errno::ENOBUFS | Errno::EAGAIN | Errno::EINTR
+            Errno::ENOMEM
+                | Errno::ENOBUFS
+                | Errno::EAGAIN
+                | Errno::EINTR
+                | Errno::EPERM
+                | Errno::EACCES
         )
 }
 

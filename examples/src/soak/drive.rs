@@ -92,7 +92,7 @@ where
             changes,
             asked: u64::from(args.changes) * u64::from(args.seconds),
             syncs: std::mem::take(&mut self.syncs),
-            clients: clients.into_iter().map(Into::into).collect(),
+            clients,
             resident_kb: std::mem::take(&mut self.resident),
             objects: [at_first, at_last],
             left_over: self.differences()?,

@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use super::cast::{PODS, Served, TRANSPORTS, port};
 use super::churn::Order;
-use crate::sandbox::{ConnectLoop, Counts, Layout, PodSpec, Sandbox, Server, Transport};
+use super::report::ClientReport;
+use crate::sandbox::{ConnectLoop, Layout, PodSpec, Sandbox, Server, Transport};
 
 /// The servers that run.
 #[derive(Debug)]
@@ -15,7 +16,15 @@ pub(super) struct Servers(BTreeMap<(Served, usize), Server>);
 
 /// The clients.
 #[derive(Debug)]
-pub(super) struct Clients(Vec<(String, ConnectLoop)>);
+pub(super) struct Clients(Vec<Client>);
+
+#[derive(Debug)]
+struct Client {
+    name: String,
+    /// Pods that it has to reach for the changes to matter.
+    reaches: usize,
+    connects: ConnectLoop,
+}
 
 /// A node with pods, and no rules.
 pub(super) fn build() -> Result<Sandbox, Box<dyn Error>> {
@@ -83,24 +92,38 @@ impl Clients {
             let node_port = SocketAddr::new(node, web.node_port(transport));
             let [first, second] = CLIENTS_INSIDE;
             let targets = [
-                ("ClusterIP", first, cluster_ip(web)),
-                ("node port", (OUTSIDE, CLIENT_OUTSIDE), node_port),
-                ("affinity", second, cluster_ip(sticky)),
+                ("ClusterIP", PODS.len(), first, cluster_ip(web)),
+                (
+                    "node port",
+                    PODS.len(),
+                    (OUTSIDE, CLIENT_OUTSIDE),
+                    node_port,
+                ),
+                // It stays where it is until that endpoint goes.
+                ("affinity", 2, second, cluster_ip(sticky)),
             ];
-            for (name, from, to) in targets {
-                let client = start(sandbox, from, to, transport)?;
-                clients.push((format!("{name} {transport}"), client));
+            for (name, reaches, from, to) in targets {
+                let connects = start(sandbox, from, to, transport)?;
+                let name = format!("{name} {transport}");
+                clients.push(Client {
+                    name,
+                    reaches,
+                    connects,
+                });
             }
         }
         Ok(Self(clients))
     }
 
     /// Stops them; what each has done.
-    pub(super) fn stop(self) -> Vec<(String, Counts)> {
+    pub(super) fn stop(self) -> Vec<ClientReport> {
         let clients = self.0.into_iter();
-        clients
-            .map(|(name, client)| (name, client.stop()))
-            .collect()
+        let report = |client: Client| ClientReport {
+            name: client.name,
+            reaches: client.reaches,
+            counts: client.connects.stop(),
+        };
+        clients.map(report).collect()
     }
 }
 

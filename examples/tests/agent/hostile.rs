@@ -49,7 +49,7 @@ fn service(number: u8, name: &str) -> Service {
     let mut service = Service::named(NamespacedName::new(format!("ns {name}"), name));
     service.cluster_ips = vec![[10, 96, 0, number].into()];
     service.ip_families = vec![IpFamily::V4];
-    service.client_ip_affinity_seconds = (number % 2 == 0).then_some(600);
+    service.client_ip_affinity_seconds = number.is_multiple_of(2).then_some(600);
     service.ports = vec![ServicePort {
         target_port: TargetPort::Number(8080),
         ..ServicePort::new(format!("port {name}"), Protocol::Tcp, 80)
