@@ -248,7 +248,9 @@ impl Plan {
                 endpoint: endpoint.socket(),
                 masquerade: if self.is_delivered(endpoint.ip, flow) {
                     Masquerade::Never
-                } else if endpoint.ip == flow.source && port.masquerades_hairpin(endpoint) {
+                } else if endpoint.ip == flow.source
+                    && self.masquerades_hairpin(flow.protocol, endpoint.socket())
+                {
                     Masquerade::Always
                 } else {
                     masquerade
@@ -257,6 +259,17 @@ impl Plan {
             .collect();
         targets.sort_unstable();
         targets
+    }
+
+    /// Whether a connection of an endpoint to itself is masqueraded, through whatever Service: that it
+    /// is on this node is true even where only one of its Services says so (B-153).
+    pub fn masquerades_hairpin(&self, protocol: Protocol, endpoint: SocketAddr) -> bool {
+        let ports = self.service_ports.iter();
+        let mut ports = ports.filter(|(name, _)| name.protocol == protocol);
+        ports.any(|(_, port)| {
+            let mut same = port.reachable().filter(|e| e.socket() == endpoint);
+            same.any(|e| port.masquerades_hairpin(e))
+        })
     }
 
     /// Whether a packet from elsewhere reaches an endpoint without leaving the node, as those in the

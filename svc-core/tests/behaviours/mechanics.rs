@@ -64,6 +64,20 @@ fn b154_services_may_share_an_endpoint() {
     );
 }
 
+/// Where an endpoint is does not depend on the Service, even if one of its slices has it wrong.
+#[test]
+fn b153_b154_an_endpoint_that_one_service_has_on_this_node_is_here_for_all() {
+    let own = "forward 10.64.1.1:80+masquerade";
+    check(
+        "service a ip=10.96.0.1 port=80\n slice a-1 a port=80 10.64.1.1@n1
+         service b ip=10.96.0.2 port=80\n slice b-1 b port=80 10.64.1.1@n2",
+        &[
+            ("10.64.1.1 -> 10.96.0.1:80/tcp", own),
+            ("10.64.1.1 -> 10.96.0.2:80/tcp", own),
+        ],
+    );
+}
+
 #[test]
 fn b155_a_pod_that_talks_to_itself_is_left_alone() {
     check(WEB, &[("10.64.1.1 -> 10.64.1.1:80/tcp", "pass")]);
