@@ -36,7 +36,7 @@ pub(crate) const SOURCES: &[Source] = &[
     source(
         "plan",
         Criterion,
-        3,
+        1,
         "cargo bench -q -p svc-core --bench plan",
     ),
     source(
@@ -48,13 +48,13 @@ pub(crate) const SOURCES: &[Source] = &[
     source(
         "slices",
         Criterion,
-        3,
+        1,
         "cargo bench -q -p svc-core --bench endpoints",
     ),
     source(
         "dns",
         Criterion,
-        3,
+        1,
         "cargo bench -q -p svc-core --bench dns",
     ),
     source(
@@ -219,6 +219,7 @@ pub(crate) const SOURCES: &[Source] = &[
         5,
         "target/release/connect-bench --backend iptables --variant nft --services 10 --endpoints 1000 -o json",
     ),
+    source("dns-server", Text, 3, "tools/dns-bench 1 2"),
     source(
         "agent-10k",
         Text,

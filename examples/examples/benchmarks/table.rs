@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use crate::measured::{Measured, Spread};
+use crate::measured::{Measured, Place, Spread};
 use crate::rows::{Row, SECTIONS, Section, Unit};
 use crate::sources;
 
@@ -15,14 +15,16 @@ that file says. Do not edit.
 
 Each figure is the median of some runs, with the least and the most. *Aim* is what the project wants. The aims and
 the figures of *kube-proxy* (v1.36.2) are from a machine of the same kind in another hour; how fast this one was
-is told by chains in kube-proxy's form, 10,000 Services × 3 endpoints, restored by iptables-legacy: {} of CPU
-there, {} here. Ratios are what to compare.
+is told by chains in kube-proxy's form, 10,000 Services × 3 endpoints, restored by iptables-legacy: 0.88 s of CPU
+there, {here} here. Ratios are what to compare.
 
 ![Growth with the number of Services](docs/benchmarks/growth.svg)
 ";
 
 pub(crate) fn document(measured: &Measured) -> String {
-    let mut text = HEAD.to_owned();
+    let here = measured.figure("peer-form", Place::Json("/cpu_ms"));
+    let here = here.map_or_else(|| "not run".to_owned(), |figure| time(figure.median * 1e-3));
+    let mut text = HEAD.replace("{here}", &here);
     let loads = measured.sources.values().flat_map(|runs| &runs.load);
     let most = loads.copied().fold(0.0, f64::max);
     let machine = &measured.machine;
@@ -78,6 +80,8 @@ fn shown(unit: Unit, value: f64) -> String {
         Unit::Bytes => format!("{value:.0} B"),
         Unit::Kibibytes => format!("{:.0} MiB", value / 1024.0),
         Unit::TicksPerMinute => format!("{:.2} %", value / 60.0),
+        Unit::NanosecondsOf1024 => time(value * 1e-9 / 1024.0),
+        Unit::Queries => format!("{value:.0} k"),
         Unit::Number => format!("{value:.0}"),
         Unit::Times => format!("{value:.2} ×"),
     }
