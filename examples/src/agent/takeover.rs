@@ -89,6 +89,16 @@ pub fn find(own: ProxyMode) -> Vec<Other> {
     found
 }
 
+/// Programs that are not there, without which rules of others are neither found nor removed.
+pub fn missing_programs() -> Vec<String> {
+    let of_iptables = VARIANTS.iter().flat_map(|(variant, _)| {
+        IpFamily::ALL.map(|family| iptables::program(variant, family, "save"))
+    });
+    let all = of_iptables.chain(["ipset".to_owned()]);
+    all.filter(|program| iptables::is_missing(program))
+        .collect()
+}
+
 fn find_tables(own: ProxyMode, found: &mut Vec<Other>) {
     let Ok(mut socket) = Socket::open() else {
         return;

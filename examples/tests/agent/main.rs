@@ -52,6 +52,7 @@ fn main() -> ExitCode {
         own("iptables_legacy_needs_net_raw", privileges::iptables_legacy),
         own("iptables_to_nftables_and_back", takeover::own_backends),
         own("kube_proxy_iptables_to_nftables", takeover::kube_proxy),
+        own("take_over_without_programs", takeover::without_programs),
         #[cfg(feature = "cluster")]
         own(
             "api_server_goes_and_comes",

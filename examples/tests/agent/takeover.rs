@@ -1,5 +1,8 @@
 //! From one proxy to another without a failed connection.
 
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+
 use crate::rig::{IPTABLES, NFTABLES, Rig, end_stream, stream_on};
 
 /// Ours to ours: iptables to nftables and back, under a steady stream of new connections.
@@ -25,6 +28,18 @@ pub(crate) fn own_backends() {
     stream_on(&loops, 300);
     end_stream(loops);
     third.stop();
+}
+
+/// Without the programs of iptables nobody can say what is in it: that is told.
+pub(crate) fn without_programs() {
+    let rig = Rig::new();
+    let bare = rig.folder.join("bare");
+    let script = format!("#!/bin/sh\nPATH=/nowhere exec {NFTABLES} \"$@\"\n");
+    fs::write(&bare, script).unwrap();
+    fs::set_permissions(&bare, fs::Permissions::from_mode(0o755)).unwrap();
+    let mut agent = rig.start(bare.to_str().unwrap(), &["--take-over"]);
+    agent.until_logged("not installed: iptables-legacy-save, ip6tables-legacy-save");
+    agent.stop();
 }
 
 /// kube-proxy's rules, in the shape that it gives them, are named; without `--take-over` they stay.

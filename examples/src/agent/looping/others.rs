@@ -26,6 +26,15 @@ where
         for other in &others {
             warn!("there are {other} as well");
         }
+        if self.parts.take_over {
+            let missing = takeover::missing_programs();
+            if !missing.is_empty() {
+                let missing = missing.join(", ");
+                warn!(
+                    "not installed: {missing}; what others have there stays, if they have anything"
+                );
+            }
+        }
         if others.is_empty() {
             return;
         }

@@ -1,7 +1,7 @@
 //! Chains of kube-proxy, and of ourselves, in both variants of iptables.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::io::Write;
+use std::io::{ErrorKind, Write};
 use std::process::{Command, Stdio};
 use std::thread;
 
@@ -202,12 +202,18 @@ fn restore(variant: &str, family: IpFamily, input: &str) -> Result<(), String> {
 }
 
 /// `iptables-legacy-save` and the like.
-fn program(variant: &str, family: IpFamily, part: &str) -> String {
+pub(super) fn program(variant: &str, family: IpFamily, part: &str) -> String {
     let base = match family {
         IpFamily::V4 => "iptables",
         IpFamily::V6 => "ip6tables",
     };
     format!("{base}-{variant}-{part}")
+}
+
+/// Whether there is no such program.
+pub(super) fn is_missing(program: &str) -> bool {
+    let tried = Command::new(program).arg("--version").output();
+    tried.is_err_and(|error| error.kind() == ErrorKind::NotFound)
 }
 
 /// Runs a program in the network namespace of the calling thread; what it printed.
