@@ -10,7 +10,8 @@ const LAST: u32 = 445;
 fn cited(file: &str) -> Vec<u32> {
     let mut numbers = Vec::new();
     for line in file.lines() {
-        let Some(name) = line.trim_start().strip_prefix("fn b") else {
+        let line = line.trim_start().trim_start_matches("pub(crate) ");
+        let Some(name) = line.strip_prefix("fn b") else {
             continue;
         };
         let mut words = name.split('_').peekable();

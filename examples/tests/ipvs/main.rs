@@ -63,7 +63,10 @@ fn main() -> ExitCode {
             trial("ipvs_proxy_serves", programs::serves),
             trial("ipvs_sync_bench", programs::bench),
             trial("ipvs_to_nftables_and_back", takeover::own_backends),
-            trial("ipvs_of_kube_proxy_to_nftables", takeover::kube_proxy),
+            trial(
+                "ipvs_of_kube_proxy_to_nftables",
+                takeover::b273_what_kube_proxy_leaves_goes,
+            ),
             trial("ipvs_persistence", connections::persistence),
             trial("ipvs_draining", connections::draining),
             trial("ipvs_draining_the_last", connections::draining_the_last),

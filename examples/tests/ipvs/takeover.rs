@@ -47,7 +47,7 @@ pub(crate) fn own_backends() {
 
 /// What kube-proxy leaves in IPVS mode (B-273, B-283, B-303): virtual servers, its link, chains and
 /// sets. All of it goes; chains of the kubelet and sets of others stay.
-pub(crate) fn kube_proxy() {
+pub(crate) fn b273_what_kube_proxy_leaves_goes() {
     load_modules();
     let rig = Rig::new();
     // The kernel loads modules for the rules now, and not while a stream keeps an emulated machine busy.
