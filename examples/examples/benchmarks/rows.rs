@@ -77,7 +77,7 @@ pub(crate) const SECTIONS: &[Section] = &[
             row("`Plan::compute`, 10,000 Services × 10 endpoints", "plan", Json("/compute:10000x10"), Nanoseconds, "60 ms", ""),
             row("event of one EndpointSlice, 1,000 Services", "plan", Json("/endpoint-event:any-service:1000"), Nanoseconds, "10 us", ""),
             row("the same, 100,000 Services", "plan", Json("/endpoint-event:any-service:100000"), Nanoseconds, "1.5 × 1,000", ""),
-            row("heap per endpoint, a million of them", "memory", After("100: "), Bytes, "64 B", ""),
+            row("heap per endpoint, a million of them", "memory", After("objects "), Bytes, "64 B", ""),
             row("EndpointSlices of 10,000 Services × 10 Pods", "slices", Json("/endpoints:from scratch, 10000 Services x 10 Pods"), Nanoseconds, "0.5 s", ""),
         ],
     },
