@@ -89,8 +89,11 @@ fn after(all: &str, text: &str) -> Option<f64> {
 impl Spread {
     fn of(mut values: Vec<f64>) -> Option<Self> {
         values.sort_by(f64::total_cmp);
+        let middle = values.len() / 2;
+        // Of an even number, between the two in the middle.
+        let below = values.len().saturating_sub(1) / 2;
         Some(Self {
-            median: *values.get(values.len() / 2)?,
+            median: f64::midpoint(*values.get(below)?, *values.get(middle)?),
             least: *values.first()?,
             most: *values.last()?,
         })
