@@ -5,6 +5,8 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // helpers of tests
 
 mod common;
+#[path = "common/host.rs"]
+mod host;
 
 use std::fs::{self, File};
 use std::path::Path;
@@ -14,7 +16,7 @@ use std::time::{Duration, Instant};
 
 use backend_iptables::rule::{Match, Rule, SourcePorts, Target};
 use backend_iptables::{Error, Key, Program, Table, Value, Variant};
-use common::host::{Host, assert_holds, each, reconciler, some_plan, start};
+use host::{Host, assert_holds, each, reconciler, some_plan, start};
 use nix::fcntl::{Flock, FlockArg};
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sched::{CloneFlags, unshare};

@@ -4,6 +4,8 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // helpers of tests
 
 mod common;
+#[path = "common/host.rs"]
+mod host;
 
 use std::process::Command;
 
@@ -11,7 +13,7 @@ use backend_iptables::{
     AffinityBy, Config, Features, HairpinBy, Kernel, Key, Options, Program, Renderer,
 };
 use common::history;
-use common::host::{assert_holds, each, reconciler, samples, some_plan, start};
+use host::{assert_holds, each, reconciler, samples, some_plan, start};
 use proptest::strategy::Strategy;
 use svc_core::{IpFamily, Plan, Reconciler};
 

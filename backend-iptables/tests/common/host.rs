@@ -1,5 +1,7 @@
 //! The real kernel, in network namespaces of the test's own. Needs root, as every use of iptables
 //! does.
+// Each test crate uses a part of it.
+#![allow(dead_code, unreachable_pub)]
 
 use std::path::PathBuf;
 use std::process::Command;
@@ -13,7 +15,7 @@ use proptest::test_runner::TestRunner;
 use svc_core::config::{LocalDetection, NodePortAddresses, ProxyConfig, ProxyMode};
 use svc_core::{IpFamily, Plan, Reconciler};
 
-use super::{plan_of, ruleset, service};
+use crate::common::{plan_of, ruleset, service};
 
 /// A lock of its own for each namespace, or tests would wait for each other.
 pub fn lock_file() -> PathBuf {

@@ -1,8 +1,6 @@
 //! Small clusters at random, and what they mean.
 #![allow(dead_code, unreachable_pub)]
 
-pub mod host;
-
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
