@@ -6,8 +6,10 @@
 //! few Services, which takes the same time however many others there are, and the first step of a
 //! round compares tables, sets, chains and rules. What is missing or wrong is mended in place.
 //!
-//! An element that nothing asked for is not found so: only its notification tells, or the complete
-//! comparison after notifications were lost. It is no way to an endpoint unless it is a front end.
+//! An element that nothing asked for is not found so: the number of elements of its set tells, which
+//! the first step of a round compares too, and then everything is read. Kernels before Linux 6.16
+//! do not tell numbers: there it is found by its notification, or by the complete comparison after
+//! notifications were lost. It is no way to an endpoint unless it is a front end.
 
 use std::collections::BTreeMap;
 
@@ -89,6 +91,7 @@ impl Audit {
         }
         let edits = groups.iter().flat_map(|group| &group.edits);
         let differed = edits.map(|edit| edit.key.clone()).collect();
+        kernel.differs(&groups);
         reconciler.mend(groups);
         Ok(differed)
     }
@@ -144,6 +147,10 @@ fn compare_frame(
     let mut groups = compare(vec![(None, elements)], kernel)?;
     groups.push(EditGroup { name: None, edits });
     groups.retain(|group| !group.edits.is_empty());
+    if groups.is_empty() && !kernel.overfull()?.is_empty() {
+        // Which elements nobody asked for, only a comparison of everything can tell.
+        reconciler.verify();
+    }
     Ok(groups)
 }
 

@@ -11,9 +11,10 @@ use std::collections::{BTreeMap, VecDeque};
 
 use svc_core::{CommitFailure, IpFamily, Ruleset, Transaction};
 
+use crate::counts::Counts;
 use crate::error::{CommitError, Errno, ReadError, Refusal};
 use crate::kernel::{KernelError, commit_batches, failure, family_of};
-use crate::key::{Key, Value};
+use crate::key::{Key, SetId, Value};
 use crate::netlink::{Batch, Existing, Request, TableId, What, requests};
 use crate::read::{Reading, assemble};
 use crate::render::Renderer;
@@ -31,6 +32,8 @@ pub struct FakeKernel {
     broken_reads: u32,
     /// Transactions that were applied.
     generation: u32,
+    /// As [`crate::Kernel`] keeps them.
+    counts: Counts,
 }
 
 /// What goes wrong with one transaction.
@@ -60,6 +63,7 @@ impl FakeKernel {
             faults: VecDeque::new(),
             broken_reads: 0,
             generation: 1,
+            counts: Counts::default(),
         }
     }
 
@@ -74,6 +78,7 @@ impl FakeKernel {
         }
         let reading = self.reading();
         self.start = Start::of(&reading);
+        self.counts.read(&reading.ruleset);
         Ok(reading.ruleset)
     }
 
@@ -87,6 +92,7 @@ impl FakeKernel {
     /// # Errors
     /// What the kernel would refuse, or the next fault says.
     pub fn commit(&mut self, transaction: &Transaction<Key, Value>) -> Result<(), CommitError> {
+        let counts = std::mem::take(&mut self.counts);
         let start = self.start;
         let mut batch = Batch::new(self.table.clone());
         let table = self.table.clone();
@@ -94,7 +100,19 @@ impl FakeKernel {
             self.apply(batch)
         })?;
         self.start = Start::AsRead;
+        self.counts = counts;
+        self.counts.commit(transaction);
         Ok(())
+    }
+
+    /// Sets that hold more or fewer elements than [`crate::Kernel`] believes after the same reads and
+    /// transactions; none while it does not know.
+    pub fn miscounted(&self) -> Vec<SetId> {
+        let table = self.tables.get(&self.table);
+        let held = |id: &SetId| table.map_or(0, |table| table.elements(&id.name()));
+        let counts = self.counts.expected();
+        let wrong = counts.filter(|(id, expected)| held(id) as u64 != *expected);
+        wrong.map(|(id, _)| id.clone()).collect()
     }
 
     /// Applies one batch, to any table; all of it or nothing.

@@ -2,8 +2,11 @@
 
 use std::io;
 
-use svc_core::{Base, CommitFailure, Failure, IpFamily, Ruleset, ServicePortName, Transaction};
+use svc_core::{
+    Base, CommitFailure, EditGroup, Failure, IpFamily, Ruleset, ServicePortName, Transaction,
+};
 
+use crate::counts::Counts;
 use crate::error::{CommitError, Errno, ReadError, Refusal};
 use crate::key::{Key, SetId, Value};
 use crate::netlink::{Batch, Socket, TableId};
@@ -22,6 +25,7 @@ pub struct Kernel {
     batch: Batch,
     start: Start,
     replacement: Replacement,
+    counts: Counts,
 }
 
 /// How a table that is of no use, but in use, gives way to another of its name.
@@ -47,6 +51,7 @@ impl Kernel {
             table,
             start: Start::AsRead,
             replacement: Replacement::Whole(None),
+            counts: Counts::default(),
         })
     }
 
@@ -61,6 +66,7 @@ impl Kernel {
         if let Replacement::Whole(held_back) = &mut self.replacement {
             *held_back = None;
         }
+        self.counts.read(&reading.ruleset);
         Ok(reading.ruleset)
     }
 
@@ -78,12 +84,45 @@ impl Kernel {
         self.socket.look_up(&self.table, &set.name(), keys)
     }
 
+    /// Sets that hold more elements than they should; none if the kernel is older than Linux 6.16
+    /// and does not tell, or if what it should hold is not known.
+    ///
+    /// # Errors
+    /// See [`ReadError`].
+    pub(crate) fn overfull(&mut self) -> Result<Vec<SetId>, ReadError> {
+        let mut overfull = Vec::new();
+        for (id, expected) in self.counts.expected() {
+            match self.socket.count(&self.table, &id.name()) {
+                Ok(Some(count)) if u64::from(count) > expected => overfull.push(id.clone()),
+                // A set that is not there is found otherwise.
+                Ok(Some(_)) | Err(ReadError::Refused(Errno::ENOENT)) => {}
+                Ok(None) => break,
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(overfull)
+    }
+
+    /// Takes in how the kernel was found to differ from what it should hold.
+    pub(crate) fn differs(&mut self, groups: &[EditGroup<Key, Value>]) {
+        self.counts.differ(groups);
+    }
+
     /// Applies a transaction.
     ///
     /// # Errors
     /// [`CommitError::Refused`] if the kernel refuses an object. A transaction on an empty base
     /// may then have been applied in part, without effect on packets.
     pub fn commit(&mut self, transaction: &Transaction<Key, Value>) -> Result<(), CommitError> {
+        let result = self.apply(transaction);
+        match &result {
+            Ok(()) => self.counts.commit(transaction),
+            Err(_) => self.counts.forget(),
+        }
+        result
+    }
+
+    fn apply(&mut self, transaction: &Transaction<Key, Value>) -> Result<(), CommitError> {
         if transaction.base == Base::Empty && self.hold_back(transaction)? {
             return Ok(());
         }
@@ -130,6 +169,7 @@ impl Kernel {
     /// # Errors
     /// See [`CommitError`].
     pub fn cleanup(&mut self) -> Result<(), CommitError> {
+        self.counts.forget();
         self.batch.clear();
         self.batch.delete_table(0);
         match self.socket.commit(&self.batch) {
@@ -302,7 +342,7 @@ fn words(refusal: &Refusal) -> String {
 
 #[cfg(test)]
 mod tests {
-    use svc_core::{EditGroup, NamespacedName, Protocol};
+    use svc_core::{NamespacedName, Protocol};
 
     use super::*;
 

@@ -2,6 +2,7 @@
 
 mod audit;
 mod bytes;
+mod counts;
 pub mod error;
 mod evaluate;
 #[cfg(any(test, feature = "testing"))]

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use hashbrown::HashMap;
 use svc_core::{Scope, ServicePortName};
 
+use crate::bytes::{joined, port};
 use crate::rule::Bytes;
 
 /// The number of a pool: a list of endpoints of one service port.
@@ -23,6 +24,11 @@ impl PoolNumber {
             Scope::Cluster => Self(2 * number),
             Scope::Local => Self(2 * number + 1),
         }
+    }
+
+    /// The key of one of its slots.
+    pub(crate) fn slot(self, slot: u16) -> Bytes {
+        joined(&[&self.bytes(), &port(slot)])
     }
 
     /// As it stands in keys and data.

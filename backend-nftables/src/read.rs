@@ -1,5 +1,7 @@
 //! From what the kernel holds to a ruleset.
 
+mod likely;
+
 use std::collections::BTreeMap;
 
 use svc_core::{IpFamily, Ruleset};
@@ -12,6 +14,7 @@ use crate::rule::{Bytes, Chain, Element, ElementKind, Family, Rule, Set, Table, 
 use crate::schema;
 use crate::skeleton::{self, source_rule};
 use crate::transaction::{is_interval, predecessor};
+use likely::{FOLLOWING, Known, MANY};
 
 /// What a table holds.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -35,6 +38,15 @@ pub(crate) struct Parts {
     pub(crate) chains: Vec<Chain>,
     /// Rules, those of a chain in order.
     pub(crate) rules: Vec<Rule>,
+}
+
+impl Parts {
+    /// The elements of a set, if it was read.
+    fn elements(&self, id: &SetId) -> &[Element] {
+        let name = id.name();
+        let found = self.sets.iter().find(|(set, _)| set.name == name);
+        found.map_or(&[], |(_, elements)| elements)
+    }
 }
 
 /// Reads a table.
@@ -90,10 +102,14 @@ fn read_with(
         state: held.object.state,
         ..Parts::default()
     };
-    for held in socket.sets(table)? {
-        let set = held.object;
-        let elements = match wanted(&SetId::from_name(&set.name)) {
-            true => socket.elements(table, &set.name)?,
+    let sets = socket.sets(table)?.into_iter();
+    let mut sets: Vec<(SetId, Set)> = sets
+        .map(|held| (SetId::from_name(&held.object.name), held.object))
+        .collect();
+    sets.sort_by_key(|(id, _)| FOLLOWING.iter().position(|following| following == id));
+    for (id, set) in sets {
+        let elements = match wanted(&id) {
+            true => elements(socket, table, &id, &parts)?,
             false => Vec::new(),
         };
         parts.sets.push((set, elements));
@@ -103,6 +119,29 @@ fn read_with(
     let rules = socket.rules(table)?.into_iter();
     parts.rules = rules.map(|held| held.object).collect();
     Ok(assemble(table, parts))
+}
+
+/// The elements of a set, by look-ups where there are very many.
+fn elements(
+    socket: &mut Socket,
+    table: &TableId,
+    id: &SetId,
+    parts: &Parts,
+) -> Result<Vec<Element>, ReadError> {
+    let name = id.name();
+    let known = Known {
+        frontends: parts.elements(&SetId::Frontends),
+        local_frontends: parts.elements(&SetId::LocalFrontends),
+        pools: parts.elements(&SetId::Pools),
+        sticky: parts.elements(&SetId::Sticky),
+    };
+    let keys = known.keys(id);
+    if keys.len() >= MANY
+        && let Some(found) = socket.elements_at(table, &name, &keys)?
+    {
+        return Ok(found);
+    }
+    socket.elements(table, &name)
 }
 
 /// Makes a ruleset of the parts of a table.

@@ -32,6 +32,9 @@ pub struct Renderer {
 /// Service ports of one transaction of a first load: two or three batches, which stay in the caches.
 const PORTS_AT_ONCE: usize = 512;
 
+/// The kind of front ends that are ClusterIPs, in the rows of front ends.
+pub(crate) const CLUSTER_IP: u32 = 1;
+
 /// More endpoints than this take no part: a slot number has 16 bits.
 pub const MAX_ENDPOINTS: usize = u16::MAX as usize;
 
@@ -210,7 +213,7 @@ impl Port<'_> {
         for (slot, endpoint) in (0u16..).zip(orders.order(pool, endpoints)) {
             let ip = address(endpoint.ip);
             let at = port(endpoint.port);
-            let key = joined(&[&number, &port(slot)]);
+            let key = pool.slot(slot);
             if self.plan.affinity.is_some() {
                 let row = joined(&[&number, &ip, &at]);
                 objects.push(present(SetId::Live, row.clone()));
@@ -289,7 +292,7 @@ impl Port<'_> {
         let row = |pool: PoolNumber| {
             let policy = u32::from(policy::of(&frontend.routes));
             let kind = match frontend.kind {
-                FrontendKind::ClusterIp => 1u32,
+                FrontendKind::ClusterIp => CLUSTER_IP,
                 FrontendKind::LoadBalancerIp
                 | FrontendKind::ExternalIp
                 | FrontendKind::NodePort => 2,

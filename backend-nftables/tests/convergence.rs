@@ -157,6 +157,10 @@ impl Node {
     fn check_held(&self) -> Result<(), String> {
         let wanted = self.reconciler.wanted().ok_or("settled without a plan")?;
         let expected = render_with(&mut self.reconciler.render().clone(), &wanted);
+        let miscounted = self.kernel.miscounted();
+        if !miscounted.is_empty() {
+            return Err(format!("{miscounted:?} have other numbers of elements"));
+        }
         let mut held = self.kernel.ruleset();
         // What costs too much to remove stays.
         held.retain(|key, _| expected.contains_key(key) || !outlives_users(key));

@@ -71,6 +71,11 @@ impl FakeTable {
         }
     }
 
+    /// The number of elements of a set.
+    pub(super) fn elements(&self, name: &SetName) -> usize {
+        self.sets.get(name).map_or(0, |held| held.elements.len())
+    }
+
     pub(super) fn set(&self, name: &SetName) -> Option<&Set> {
         self.sets.get(name).map(|held| &held.set)
     }

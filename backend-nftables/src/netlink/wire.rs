@@ -145,6 +145,8 @@ pub(super) mod set {
     pub(crate) const GC_INTERVAL: u16 = 12;
     pub(crate) const USERDATA: u16 = 13;
     pub(crate) const HANDLE: u16 = 16;
+    /// Since Linux 6.16.
+    pub(crate) const COUNT: u16 = 20;
 
     pub(crate) const DESC_SIZE: u16 = 1;
     pub(crate) const DESC_CONCAT: u16 = 2;

@@ -111,6 +111,42 @@ impl Socket {
         })
     }
 
+    /// The number of elements of one set; `None` if the kernel is older than Linux 6.16 and does not
+    /// tell.
+    ///
+    /// # Errors
+    /// [`ReadError::Refused`] with `ENOENT` if the table or set is not there.
+    pub fn count(&mut self, of: &TableId, name: &SetName) -> Result<Option<u32>, ReadError> {
+        let request = |to: &mut Writer<'_>| {
+            to.string(set::TABLE, of.name.as_str());
+            to.string(set::NAME, name.as_str());
+        };
+        let decode = |message: &Message<'_>| Ok(message.attrs().u32(set::COUNT));
+        self.one(msg::GETSET, of.family.code(), request, decode)
+    }
+
+    /// The elements of one set that have these keys, in order, if it has no others; `None` if it may
+    /// have, or changed meanwhile.
+    ///
+    /// # Errors
+    /// See [`ReadError`].
+    pub(crate) fn elements_at(
+        &mut self,
+        of: &TableId,
+        name: &SetName,
+        keys: &[Bytes],
+    ) -> Result<Option<Vec<Element>>, ReadError> {
+        let before = self.generation()?;
+        let found = self.look_up(of, name, keys.iter().map(|key| (key, None)))?;
+        let mut found: Vec<Element> = found.into_iter().flatten().collect();
+        let count = self.count(of, name)?.map(usize::try_from);
+        if count != Some(Ok(found.len())) || self.generation()? != before {
+            return Ok(None);
+        }
+        found.sort_unstable_by(|a, b| identity(a).cmp(&identity(b)));
+        Ok(Some(found))
+    }
+
     /// The elements of one set, in order of their keys. Takes time quadratic in their number.
     ///
     /// # Errors
