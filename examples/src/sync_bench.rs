@@ -193,27 +193,8 @@ where
         endpoints: args.endpoints,
     };
     load(&mut planner, size);
-    // The first plans of a process touch cold memory, as they do in a proxy that starts.
-    let (start, cpu) = (Instant::now(), cpu_time()?);
-    let deltas = planner.delta();
-    let (plan_full, plan_cpu) = (start.elapsed(), cpu_time()? - cpu);
-    let mut families = vec![open()?];
-    let change = |family: &mut Family<R, K>| {
-        deltas
-            .iter()
-            .for_each(|delta| family.reconciler.change(delta));
-    };
-    families.iter_mut().for_each(change);
-
-    let neighbours = args.neighbours.then(Neighbours::new);
-    let (start, cpu) = (Instant::now(), cpu_time()?);
-    families
-        .iter_mut()
-        .try_for_each(|family| family.settle().map(drop))?;
-    let (full_sync, full_sync_cpu) = (start.elapsed() + plan_full, cpu_time()? - cpu + plan_cpu);
-    let waits = neighbours.map(Neighbours::waits);
-    // What the work itself needs; measuring needs more.
-    let peak = getrusage(UsageWho::RUSAGE_SELF)?.max_rss();
+    let first = first_sync(args, &mut planner, &open)?;
+    let mut families = vec![first.family];
 
     let noop = many(args.runs, |_| update(&mut planner, &mut families).map(drop))?;
     let cpu = cpu_time()?;
@@ -234,9 +215,9 @@ where
         "variant": args.backend.variant(args.variant),
         "services": args.services,
         "endpoints": args.endpoints,
-        "plan_full_ms": millis(plan_full),
-        "full_sync_ms": millis(full_sync),
-        "full_sync_cpu_ms": millis(full_sync_cpu),
+        "plan_full_ms": millis(first.plan),
+        "full_sync_ms": millis(first.sync),
+        "full_sync_cpu_ms": millis(first.cpu),
         "noop_sync_us": percentile(&noop, 50).map(micros),
         "endpoint_change_us": spread(&endpoint),
         "endpoint_change_cpu_us": micros(endpoint_cpu),
@@ -246,10 +227,52 @@ where
         "restart_ms": millis(restart),
         "restart_writes": rewritten,
         "readback_and_restart_cpu_ms": millis(read_back_cpu),
-        "neighbours_wait_us": waits,
-        "peak_rss_kib": peak,
+        "neighbours_wait_us": first.waits,
+        "peak_rss_kib": first.peak,
         "kernel_objects": objects,
     }))
+}
+
+/// The first plan and the first write of everything.
+struct First<R: Render, K> {
+    family: Family<R, K>,
+    plan: Duration,
+    /// The plan included.
+    sync: Duration,
+    cpu: Duration,
+    /// How long others waited for the kernel meanwhile.
+    waits: Option<Value>,
+    /// Most memory that the work itself needs, in KiB; measuring needs more.
+    peak: i64,
+}
+
+fn first_sync<R: Render, K: Kernel<R>>(
+    args: &Args,
+    planner: &mut Planner,
+    open: impl Fn() -> Result<Family<R, K>, Box<dyn Error>>,
+) -> Result<First<R, K>, Box<dyn Error>>
+where
+    K::Error: 'static,
+{
+    // The first plans of a process touch cold memory, as they do in a proxy that starts.
+    let (start, cpu) = (Instant::now(), cpu_time()?);
+    let deltas = planner.delta();
+    let (plan, plan_cpu) = (start.elapsed(), cpu_time()? - cpu);
+    let mut family = open()?;
+    let changes = deltas.iter();
+    changes.for_each(|delta| family.reconciler.change(delta));
+
+    let neighbours = args.neighbours.then(Neighbours::new);
+    let (start, cpu) = (Instant::now(), cpu_time()?);
+    family.settle()?;
+    Ok(First {
+        sync: start.elapsed() + plan,
+        cpu: cpu_time()? - cpu + plan_cpu,
+        waits: neighbours.map(Neighbours::waits),
+        peak: getrusage(UsageWho::RUSAGE_SELF)?.max_rss(),
+        plan,
+        family,
+    })
 }
 
 pub(crate) fn planner(mode: ProxyMode) -> Planner {

@@ -1,6 +1,7 @@
 //! The plot: how costs grow with the number of Services, on logarithmic scales.
 
 use plotters::coord::Shift;
+use plotters::coord::combinators::LogCoord;
 use plotters::prelude::*;
 
 use crate::measured::{Measured, Place};
@@ -16,8 +17,11 @@ struct Panel {
     factor: f64,
     range: (f64, f64),
     curves: &'static [Curve],
-    peers: &'static [(&'static str, RGBColor, peer::Points)],
+    peers: &'static [Peer],
 }
+
+/// A mode of kube-proxy: name, color, what was measured.
+type Peer = (&'static str, RGBColor, peer::Points);
 
 /// Sources of one backend, with their numbers of Services.
 struct Curve {
@@ -169,32 +173,10 @@ fn draw(area: &DrawingArea<SVGBackend<'_>, Shift>, panel: &Panel, measured: &Mea
         .draw()
         .unwrap();
     for curve in panel.curves {
-        let color = curve.color;
-        let figures = curve.sources.iter().filter_map(|(services, source)| {
-            let figure = measured.figure(source, panel.place)?;
-            Some((*services, figure.median * panel.factor))
-        });
-        let points: Vec<(f64, f64)> = figures.collect();
-        let dots = points.iter().map(|at| Circle::new(*at, 4, color.filled()));
-        chart.draw_series(dots).unwrap();
-        chart
-            .draw_series(LineSeries::new(
-                points.iter().copied(),
-                color.stroke_width(2),
-            ))
-            .unwrap()
-            .label(curve.name)
-            .legend(move |(x, y)| PathElement::new([(x, y), (x + 22, y)], color.stroke_width(2)));
+        draw_curve(&mut chart, curve, panel, measured);
     }
-    for (name, color, points) in panel.peers {
-        let crosses = points
-            .iter()
-            .map(|at| Cross::new(*at, 5, color.stroke_width(2)));
-        chart
-            .draw_series(crosses)
-            .unwrap()
-            .label(format!("kube-proxy, {name}"))
-            .legend(move |(x, y)| Cross::new((x + 11, y), 5, color.stroke_width(2)));
+    for peer in panel.peers {
+        draw_peer(&mut chart, peer);
     }
     chart
         .configure_series_labels()
@@ -204,4 +186,35 @@ fn draw(area: &DrawingArea<SVGBackend<'_>, Shift>, panel: &Panel, measured: &Mea
         .label_font(("sans-serif", 12))
         .draw()
         .unwrap();
+}
+
+type Chart<'a, 'b> = ChartContext<'a, SVGBackend<'b>, Cartesian2d<LogCoord<f64>, LogCoord<f64>>>;
+
+/// A line through what was measured of a backend.
+fn draw_curve(chart: &mut Chart<'_, '_>, curve: &Curve, panel: &Panel, measured: &Measured) {
+    let color = curve.color;
+    let figures = curve.sources.iter().filter_map(|(services, source)| {
+        let figure = measured.figure(source, panel.place)?;
+        Some((*services, figure.median * panel.factor))
+    });
+    let points: Vec<(f64, f64)> = figures.collect();
+    let dots = points.iter().map(|at| Circle::new(*at, 4, color.filled()));
+    chart.draw_series(dots).unwrap();
+    chart
+        .draw_series(LineSeries::new(points, color.stroke_width(2)))
+        .unwrap()
+        .label(curve.name)
+        .legend(move |(x, y)| PathElement::new([(x, y), (x + 22, y)], color.stroke_width(2)));
+}
+
+/// Crosses where kube-proxy was measured.
+fn draw_peer(chart: &mut Chart<'_, '_>, (name, color, points): &'static Peer) {
+    let crosses = points
+        .iter()
+        .map(|at| Cross::new(*at, 5, color.stroke_width(2)));
+    chart
+        .draw_series(crosses)
+        .unwrap()
+        .label(format!("kube-proxy, {name}"))
+        .legend(move |(x, y)| Cross::new((x + 11, y), 5, color.stroke_width(2)));
 }

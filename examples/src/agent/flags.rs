@@ -280,24 +280,20 @@ impl Flags {
                 mode.name()
             ));
         }
-        let text = |flag: &Option<String>| flag.clone().filter(|t| !t.is_empty()).map(Value::Text);
-        let bool = |flag: Option<bool>| flag.map(Value::Bool);
-        let list = |flag: &Option<String>| {
-            flag.as_ref().map(|list| {
-                let words = list
-                    .split(',')
-                    .map(str::trim)
-                    .filter(|word| !word.is_empty());
-                Value::List(words.map(|word| Value::Text(word.into())).collect())
-            })
-        };
-        let section = match mode {
+        let masquerade_all = match mode {
             ProxyMode::Nftables => "nftables.masqueradeAll",
             // B-331.
             ProxyMode::Iptables | ProxyMode::Ipvs => "iptables.masqueradeAll",
         };
-        let p = &self.periods;
-        for (path, value) in [
+        put_given(file, [(masquerade_all, bool(self.masquerade_all))]);
+        put_given(file, self.fields());
+        put_given(file, self.periods.fields());
+        self.idle.name(warnings);
+    }
+
+    /// The field of the file that each flag stands for, whatever the mode.
+    fn fields(&self) -> [(&'static str, Option<Value>); 8] {
+        [
             ("clusterCIDR", text(&self.cluster_cidr)),
             ("detectLocalMode", text(&self.detect_local_mode)),
             (
@@ -308,38 +304,68 @@ impl Flags {
                 "detectLocal.interfaceNamePrefix",
                 text(&self.pod_interface_name_prefix),
             ),
-            (section, bool(self.masquerade_all)),
             ("nodePortAddresses", list(&self.nodeport_addresses)),
             ("bindAddress", text(&self.bind_address)),
             ("healthzBindAddress", text(&self.healthz_bind_address)),
             ("metricsBindAddress", text(&self.metrics_bind_address)),
-            ("iptables.syncPeriod", text(&p.iptables_sync_period)),
-            ("iptables.minSyncPeriod", text(&p.iptables_min_sync_period)),
-            (
-                "iptables.masqueradeBit",
-                p.iptables_masquerade_bit.map(Value::Integer),
-            ),
-            (
-                "iptables.localhostNodePorts",
-                bool(p.iptables_localhost_nodeports),
-            ),
-            ("nftables.syncPeriod", text(&p.nftables_sync_period)),
-            ("nftables.minSyncPeriod", text(&p.nftables_min_sync_period)),
-            ("ipvs.syncPeriod", text(&p.ipvs_sync_period)),
-            ("ipvs.minSyncPeriod", text(&p.ipvs_min_sync_period)),
-            ("ipvs.scheduler", text(&p.ipvs_scheduler)),
-            ("ipvs.excludeCIDRs", list(&p.ipvs_exclude_cidrs)),
-            ("ipvs.strictARP", bool(p.ipvs_strict_arp)),
-        ] {
-            if let Some(value) = value {
-                put(file, path, value);
-            }
-        }
-        self.idle.name(warnings);
+        ]
     }
 }
 
+/// Writes the values of flags that were given.
+fn put_given<'a>(file: &mut Value, fields: impl IntoIterator<Item = (&'a str, Option<Value>)>) {
+    for (path, value) in fields {
+        if let Some(value) = value {
+            put(file, path, value);
+        }
+    }
+}
+
+fn text(flag: &Option<String>) -> Option<Value> {
+    flag.clone().filter(|t| !t.is_empty()).map(Value::Text)
+}
+
+fn bool(flag: Option<bool>) -> Option<Value> {
+    flag.map(Value::Bool)
+}
+
+/// Words between commas.
+fn list(flag: &Option<String>) -> Option<Value> {
+    let words = flag.as_ref()?.split(',').map(str::trim);
+    let words = words.filter(|word| !word.is_empty());
+    let words = words.map(|word| Value::Text(word.into()));
+    Some(Value::List(words.collect()))
+}
+
 impl PeriodFlags {
+    fn fields(&self) -> [(&'static str, Option<Value>); 11] {
+        [
+            ("iptables.syncPeriod", text(&self.iptables_sync_period)),
+            (
+                "iptables.minSyncPeriod",
+                text(&self.iptables_min_sync_period),
+            ),
+            (
+                "iptables.masqueradeBit",
+                self.iptables_masquerade_bit.map(Value::Integer),
+            ),
+            (
+                "iptables.localhostNodePorts",
+                bool(self.iptables_localhost_nodeports),
+            ),
+            ("nftables.syncPeriod", text(&self.nftables_sync_period)),
+            (
+                "nftables.minSyncPeriod",
+                text(&self.nftables_min_sync_period),
+            ),
+            ("ipvs.syncPeriod", text(&self.ipvs_sync_period)),
+            ("ipvs.minSyncPeriod", text(&self.ipvs_min_sync_period)),
+            ("ipvs.scheduler", text(&self.ipvs_scheduler)),
+            ("ipvs.excludeCIDRs", list(&self.ipvs_exclude_cidrs)),
+            ("ipvs.strictARP", bool(self.ipvs_strict_arp)),
+        ]
+    }
+
     /// In a file zero means the default, as a flag it means zero.
     fn min_is_zero(&self, mode: ProxyMode) -> bool {
         let flag = match mode {

@@ -68,7 +68,18 @@ pub(super) fn answer(
             write_pieces(stream, &start.initial, fault)?;
         }
     }
-    follow(stream, asked, resource, selector, shared, &start, fault)
+    let watch = Watch {
+        resource,
+        selector,
+        shared,
+        next: start.next,
+        born: start.born,
+        bookmarks: match asked.parameter("allowWatchBookmarks") {
+            "true" => Bookmarks::Asked,
+            _ => Bookmarks::NotAsked,
+        },
+    };
+    watch.follow(stream, fault)
 }
 
 enum Refusal {
@@ -124,66 +135,105 @@ fn start(
     })
 }
 
-fn follow(
-    stream: &mut impl Write,
-    asked: &Asked,
-    resource: &str,
-    selector: &Selector,
-    shared: &Shared,
-    start: &Start,
-    fault: Option<Fault>,
-) -> io::Result<More> {
-    let mut next = start.next;
-    let bookmarks = asked.parameter("allowWatchBookmarks") == "true";
-    loop {
-        let mut text = String::new();
-        let mut end = None;
-        let mut inner = shared.store.lock();
-        while next >= inner.log.len() && !shared.stopped.load(Ordering::SeqCst) {
-            inner = shared.store.wait(inner);
+/// The part of the log that one client sees.
+struct Watch<'a> {
+    resource: &'a str,
+    selector: &'a Selector,
+    shared: &'a Shared,
+    /// The next entry of the log.
+    next: usize,
+    born: usize,
+    bookmarks: Bookmarks,
+}
+
+#[derive(PartialEq, Eq)]
+enum Bookmarks {
+    Asked,
+    NotAsked,
+}
+
+/// What is sent at once, and how the watch ends after it.
+struct Batch {
+    text: String,
+    end: Option<End>,
+}
+
+impl Watch<'_> {
+    /// Sends what happens until the watch ends.
+    fn follow(mut self, stream: &mut impl Write, fault: Option<Fault>) -> io::Result<More> {
+        while let Some(batch) = self.batch() {
+            if fault != Some(Fault::Silent) {
+                write_pieces(stream, &batch.text, fault)?;
+            }
+            if let Some(how) = batch.end
+                && let Some(more) = end(stream, how)?
+            {
+                return Ok(more);
+            }
         }
-        if shared.stopped.load(Ordering::SeqCst) {
-            return Ok(More::Nothing);
+        Ok(More::Nothing)
+    }
+
+    /// Waits for entries of the log; none when the server stops.
+    fn batch(&mut self) -> Option<Batch> {
+        let mut batch = Batch {
+            text: String::new(),
+            end: None,
+        };
+        let stopped = || self.shared.stopped.load(Ordering::SeqCst);
+        let mut inner = self.shared.store.lock();
+        while self.next >= inner.log.len() && !stopped() {
+            inner = self.shared.store.wait(inner);
         }
-        while let Some(entry) = inner.log.get(next)
-            && end.is_none()
-            && text.len() < BATCH
+        if stopped() {
+            return None;
+        }
+        while let Some(entry) = inner.log.get(self.next)
+            && batch.end.is_none()
+            && batch.text.len() < BATCH
         {
-            next += 1;
-            if entry.resource != resource {
-                continue;
-            }
-            match (&entry.what, next > start.born) {
-                (What::End(how), true) => end = Some(*how),
-                (What::Bookmark, true) if bookmarks => {
-                    text.push_str(&bookmark(resource, entry.version, ""));
-                }
-                (What::Bookmark | What::End(_), _) => {}
-                (What::Changed { .. } | What::Deleted(_), _) => {
-                    text.push_str(&change(entry, selector));
-                }
+            self.next += 1;
+            if entry.resource == self.resource {
+                self.add(&mut batch, entry);
             }
         }
-        drop(inner);
-        if fault != Some(Fault::Silent) {
-            write_pieces(stream, &text, fault)?;
+        Some(batch)
+    }
+
+    fn add(&self, batch: &mut Batch, entry: &Entry) {
+        match (&entry.what, self.next > self.born) {
+            (What::End(how), true) => batch.end = Some(*how),
+            (What::Bookmark, true) if self.bookmarks == Bookmarks::Asked => {
+                let text = bookmark(self.resource, entry.version, "");
+                batch.text.push_str(&text);
+            }
+            (What::Bookmark | What::End(_), _) => {}
+            (What::Changed { .. } | What::Deleted(_), _) => {
+                batch.text.push_str(&change(entry, self.selector));
+            }
         }
-        match end {
-            None => {}
-            Some(End::Clean) => {
-                end_chunks(stream)?;
-                return Ok(More::Requests);
-            }
-            Some(End::Cut) => {
-                write_chunk(stream, br#"{"type":"MODIFIED","object":{"metadata":{"na"#)?;
-                return Ok(More::Nothing);
-            }
-            Some(End::Error(code)) => {
-                write_chunk(stream, error_event(code).as_bytes())?;
-                end_chunks(stream)?;
-                return Ok(More::Requests);
-            }
-            Some(End::Garbage) => write_chunk(stream, b"this is no JSON\n")?,
+    }
+}
+
+/// Ends a watch in a way; none when it goes on after all.
+fn end(stream: &mut impl Write, how: End) -> io::Result<Option<More>> {
+    match how {
+        End::Clean => {
+            end_chunks(stream)?;
+            Ok(Some(More::Requests))
+        }
+        End::Cut => {
+            write_chunk(stream, br#"{"type":"MODIFIED","object":{"metadata":{"na"#)?;
+            Ok(Some(More::Nothing))
+        }
+        End::Error(code) => {
+            write_chunk(stream, error_event(code).as_bytes())?;
+            end_chunks(stream)?;
+            Ok(Some(More::Requests))
+        }
+        End::Garbage => {
+            write_chunk(stream, b"this is no JSON\n")?;
+            Ok(None)
         }
     }
 }

@@ -124,34 +124,55 @@ impl Following<'_> {
                 None => return Ended::Lost,
                 Some(Ok(event)) => {
                     match event {
-                        watcher::Event::Init => {
-                            listing = true;
-                            self.since = self.output.list_starts();
-                        }
+                        watcher::Event::Init => listing = true,
                         watcher::Event::InitDone => listing = false,
                         watcher::Event::InitApply(_)
                         | watcher::Event::Apply(_)
                         | watcher::Event::Delete(_) => {}
                     }
-                    if !listing {
-                        self.retry.reset();
-                    }
-                    self.output.event(event, self.since);
+                    self.hand_on(event, listing);
                 }
-                Some(Err(error)) => match answer(&error, &self.subject, listing, lists) {
-                    Answer::Page => return Ended::NotStreamed,
-                    Answer::Resume => self.pause::<W>(&error).await,
-                    Answer::List => {
-                        self.pause::<W>(&error).await;
-                        return Ended::Lost;
+                Some(Err(error)) => {
+                    let answer = answer(&error, &self.subject, listing, lists);
+                    if let Some(ended) = self.act::<W>(answer, &error).await {
+                        return ended;
                     }
-                    Answer::Tolerate => {
-                        let error = words(&error);
-                        self.output.link(W::KIND, Link::Absent { error });
-                        sleep(self.tuning.retry_absent).await;
-                        return Ended::Lost;
-                    }
-                },
+                }
+            }
+        }
+    }
+
+    fn hand_on<W>(&mut self, event: watcher::Event<Watched<W>>, listing: bool)
+    where
+        W: WireKind,
+        Notice: From<WatchEvent<W::Object, W::Key>>,
+    {
+        if let watcher::Event::Init = event {
+            self.since = self.output.list_starts();
+        }
+        if !listing {
+            self.retry.reset();
+        }
+        self.output.event(event, self.since);
+    }
+
+    /// Does about an error what is to be done; tells when that ends the watcher.
+    async fn act<W: WireKind>(&mut self, answer: Answer, error: &watcher::Error) -> Option<Ended> {
+        match answer {
+            Answer::Page => Some(Ended::NotStreamed),
+            Answer::Resume => {
+                self.pause::<W>(error).await;
+                None
+            }
+            Answer::List => {
+                self.pause::<W>(error).await;
+                Some(Ended::Lost)
+            }
+            Answer::Tolerate => {
+                let error = words(error);
+                self.output.link(W::KIND, Link::Absent { error });
+                sleep(self.tuning.retry_absent).await;
+                Some(Ended::Lost)
             }
         }
     }

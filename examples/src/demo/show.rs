@@ -5,7 +5,7 @@ use std::error::Error;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use svc_core::object::{Service, ServicePort};
+use svc_core::object::{Labels, Pod, Service, ServicePort, Workload};
 use svc_core::{Flow, IpFamily, Protocol, explain};
 
 use super::names;
@@ -187,19 +187,7 @@ fn churn(world: &mut World, screen: &mut Screen) -> Result<bool, Box<dyn Error>>
         screen.line("there is no TCP Service");
         return Ok(true);
     };
-    let selected = |labels: &svc_core::object::Labels| {
-        service
-            .selector
-            .iter()
-            .all(|(label, value)| labels.get(label) == Some(value))
-    };
-    let old = world.pods.iter().find(|pod| selected(&pod.labels)).cloned();
-    let workload = world
-        .workloads
-        .iter()
-        .find(|w| selected(&w.template_labels))
-        .cloned();
-    let (Some(old), Some(workload)) = (old, workload) else {
+    let Some((old, workload)) = replaceable(world, &service) else {
         screen.line("no workload has pods for it");
         return Ok(true);
     };
@@ -209,29 +197,7 @@ fn churn(world: &mut World, screen: &mut Screen) -> Result<bool, Box<dyn Error>>
         .ok_or("the client is gone")?
         .namespace();
     let connects = ConnectLoop::start(client, None, at, Transport::Tcp, TIMEOUT)?;
-    let steady = |more: u64| wait_for(&connects, more);
-    steady(200)?;
-
-    let new = world.start_pod(&workload)?;
-    let (_, added) = world.sync()?;
-    screen.line(&format!(
-        "{} with {} is in the rules after {added:.1?}",
-        new.name.name,
-        ip(&new)
-    ));
-    steady(200)?;
-    world.terminate(&old);
-    let (_, removed) = world.sync()?;
-    screen.line(&format!(
-        "{} with {} is out of the rules after {removed:.1?}",
-        old.name.name,
-        ip(&old)
-    ));
-    // What was on its way to the old pod ends; then it may go.
-    steady(200)?;
-    world.stop_pod(&old)?;
-    world.sync()?;
-    steady(200)?;
+    let new = replace(world, screen, &connects, &old, &workload)?;
 
     let counts = connects.stop();
     let by_pod: BTreeMap<&String, &u64> = counts.by_pod.iter().collect();
@@ -248,7 +214,54 @@ fn churn(world: &mut World, screen: &mut Screen) -> Result<bool, Box<dyn Error>>
     Ok(good)
 }
 
-fn ip(pod: &svc_core::object::Pod) -> String {
+/// A pod that a Service selects, and a workload to make one like it from.
+fn replaceable(world: &World, service: &Service) -> Option<(Pod, Workload)> {
+    let selected = |labels: &Labels| {
+        service
+            .selector
+            .iter()
+            .all(|(label, value)| labels.get(label) == Some(value))
+    };
+    let pod = world.pods.iter().find(|pod| selected(&pod.labels))?;
+    let mut workloads = world.workloads.iter();
+    let workload = workloads.find(|w| selected(&w.template_labels))?;
+    Some((pod.clone(), workload.clone()))
+}
+
+/// Starts a pod, then ends an old one, and lets a client connect often between all steps.
+fn replace(
+    world: &mut World,
+    screen: &mut Screen,
+    connects: &ConnectLoop,
+    old: &Pod,
+    workload: &Workload,
+) -> Result<Pod, Box<dyn Error>> {
+    let steady = || wait_for(connects, 200);
+    steady()?;
+    let new = world.start_pod(workload)?;
+    let (_, added) = world.sync()?;
+    screen.line(&format!(
+        "{} with {} is in the rules after {added:.1?}",
+        new.name.name,
+        ip(&new)
+    ));
+    steady()?;
+    world.terminate(old);
+    let (_, removed) = world.sync()?;
+    screen.line(&format!(
+        "{} with {} is out of the rules after {removed:.1?}",
+        old.name.name,
+        ip(old)
+    ));
+    // What was on its way to the old pod ends; then it may go.
+    steady()?;
+    world.stop_pod(old)?;
+    world.sync()?;
+    steady()?;
+    Ok(new)
+}
+
+fn ip(pod: &Pod) -> String {
     pod.ips.first().map(ToString::to_string).unwrap_or_default()
 }
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use svc_core::wire::{Conversion, Converted, Document, Object};
+use svc_core::wire::{self, Conversion, Converted, Document, Object};
 use svc_core::{Diagnostic, DiagnosticReason, Name, NamespacedName, ObjectKind};
 
 use super::{Manifests, Problem, Skipped};
@@ -66,33 +66,23 @@ impl Collector {
 
     fn object(&mut self, file: &Arc<str>, object: Object) {
         match object {
-            Object::Service(wire) => {
-                let converted = self.conversion.service(&wire);
-                if let Some(service) = self.keep(file, ObjectKind::Service, converted) {
-                    let name = service.name.clone();
-                    if self.originals == Originals::Kept {
-                        self.result.wire_services.insert(name.clone(), *wire);
-                    }
-                    self.services.insert(name, service);
-                }
-            }
+            Object::Service(wire) => self.service(file, *wire),
             Object::EndpointSlice(wire) => {
                 let converted = self.conversion.endpoint_slice(&wire);
-                if let Some(slice) = self.keep(file, ObjectKind::EndpointSlice, converted) {
-                    self.endpoint_slices.insert(slice.name.clone(), slice);
-                }
+                let slice = self.keep(file, ObjectKind::EndpointSlice, converted);
+                let named = slice.map(|slice| (slice.name.clone(), slice));
+                self.endpoint_slices.extend(named);
             }
             Object::Node(wire) => {
                 let converted = self.conversion.node(&wire);
-                if let Some(node) = self.keep(file, ObjectKind::Node, converted) {
-                    self.nodes.insert(node.name.clone(), node);
-                }
+                let node = self.keep(file, ObjectKind::Node, converted);
+                self.nodes
+                    .extend(node.map(|node| (node.name.clone(), node)));
             }
             Object::Pod(wire) => {
                 let converted = self.conversion.pod(&wire);
-                if let Some(pod) = self.keep(file, ObjectKind::Pod, converted) {
-                    self.pods.insert(pod.name.clone(), pod);
-                }
+                let pod = self.keep(file, ObjectKind::Pod, converted);
+                self.pods.extend(pod.map(|pod| (pod.name.clone(), pod)));
             }
             Object::Namespace(wire) => {
                 let converted = self.conversion.namespace(&wire);
@@ -101,25 +91,16 @@ impl Collector {
             }
             Object::Endpoints(wire) => {
                 let converted = self.conversion.endpoints(&wire);
-                if let Some(endpoints) = self.keep(file, ObjectKind::Endpoints, converted) {
-                    self.endpoints.insert(endpoints.name.clone(), endpoints);
-                }
+                let endpoints = self.keep(file, ObjectKind::Endpoints, converted);
+                let named = endpoints.map(|endpoints| (endpoints.name.clone(), endpoints));
+                self.endpoints.extend(named);
             }
-            Object::Workload(kind, wire) => {
-                let converted = self.conversion.workload(kind, &wire);
-                if let Some(workload) = self.keep(file, object_kind(kind), converted) {
-                    let key = (kind, workload.name.clone());
-                    if self.originals == Originals::Kept {
-                        self.result.wire_workloads.insert(key.clone(), *wire);
-                    }
-                    self.workloads.insert(key, workload);
-                }
-            }
+            Object::Workload(kind, wire) => self.workload(file, kind, *wire),
             Object::ServiceCidr(wire) => {
                 let converted = self.conversion.service_cidr(&wire);
-                if let Some(cidr) = self.keep(file, ObjectKind::ServiceCIDR, converted) {
-                    self.service_cidrs.insert(cidr.name.clone(), cidr);
-                }
+                let cidr = self.keep(file, ObjectKind::ServiceCIDR, converted);
+                let named = cidr.map(|cidr| (cidr.name.clone(), cidr));
+                self.service_cidrs.extend(named);
             }
             Object::Unknown {
                 api_version,
@@ -131,6 +112,28 @@ impl Collector {
                 kind,
                 name,
             }),
+        }
+    }
+
+    fn service(&mut self, file: &Arc<str>, wire: wire::Service) {
+        let converted = self.conversion.service(&wire);
+        if let Some(service) = self.keep(file, ObjectKind::Service, converted) {
+            let name = service.name.clone();
+            if self.originals == Originals::Kept {
+                self.result.wire_services.insert(name.clone(), wire);
+            }
+            self.services.insert(name, service);
+        }
+    }
+
+    fn workload(&mut self, file: &Arc<str>, kind: WorkloadKind, wire: wire::Workload) {
+        let converted = self.conversion.workload(kind, &wire);
+        if let Some(workload) = self.keep(file, object_kind(kind), converted) {
+            let key = (kind, workload.name.clone());
+            if self.originals == Originals::Kept {
+                self.result.wire_workloads.insert(key.clone(), wire);
+            }
+            self.workloads.insert(key, workload);
         }
     }
 

@@ -9,6 +9,7 @@ use super::super::entry::{Addressed, SrvSet};
 use super::super::name::{DnsName, NameRef};
 use super::super::zone::{Authority, Zone};
 use super::Node;
+use crate::net::IpFamily;
 
 /// Version of the specification, as `dns-version` says it.
 const VERSION: &str = "1.1.0";
@@ -42,8 +43,8 @@ impl Zone {
             records,
         };
         match record_type {
-            RecordType::A => self.v4_records(owner, node),
-            RecordType::Aaaa => self.v6_records(owner, node),
+            RecordType::A => self.addresses(owner, IpFamily::V4, node),
+            RecordType::Aaaa => self.addresses(owner, IpFamily::V6, node),
             RecordType::Srv => {
                 let (addressed, srv) = node.srv()?;
                 srv_set(owner, ttl, addressed, srv)
@@ -70,16 +71,29 @@ impl Zone {
         }
     }
 
-    fn v4_records<'a>(&'a self, owner: NameRef<'a>, node: &Node<'a>) -> Option<RecordSet<'a>> {
+    /// Records of type A or AAAA.
+    fn addresses<'a>(
+        &'a self,
+        owner: NameRef<'a>,
+        family: IpFamily,
+        node: &Node<'a>,
+    ) -> Option<RecordSet<'a>> {
         let ttl = self.config.options.ttl;
+        let set = |v4, v6| match family {
+            IpFamily::V4 => v4_set(owner, ttl, v4),
+            IpFamily::V6 => v6_set(owner, ttl, v6),
+        };
         match node {
-            Node::Server => v4_set(owner, ttl, &self.config.server_v4),
-            Node::Service(a) | Node::Port(a, _) => v4_set(owner, ttl, a.v4.as_slice()),
-            Node::Endpoint(a, index) => v4_set(owner, ttl, a.endpoint_v4(*index)),
-            Node::Address(IpAddr::V4(ip)) => Some(RecordSet {
+            Node::Server => set(&self.config.server_v4, &self.config.server_v6),
+            Node::Service(a) | Node::Port(a, _) => set(a.v4.as_slice(), a.v6.as_slice()),
+            Node::Endpoint(a, index) => set(a.endpoint_v4(*index), a.endpoint_v6(*index)),
+            Node::Address(ip) => (IpFamily::of(*ip) == family).then_some(RecordSet {
                 owner,
                 ttl,
-                records: Records::OneA(*ip),
+                records: match ip {
+                    IpAddr::V4(ip) => Records::OneA(*ip),
+                    IpAddr::V6(ip) => Records::OneAaaa(*ip),
+                },
             }),
             Node::Missing
             | Node::Empty
@@ -87,29 +101,6 @@ impl Zone {
             | Node::Version
             | Node::Alias(_)
             | Node::Srv(..)
-            | Node::Address(_)
-            | Node::Pointers(_) => None,
-        }
-    }
-
-    fn v6_records<'a>(&'a self, owner: NameRef<'a>, node: &Node<'a>) -> Option<RecordSet<'a>> {
-        let ttl = self.config.options.ttl;
-        match node {
-            Node::Server => v6_set(owner, ttl, &self.config.server_v6),
-            Node::Service(a) | Node::Port(a, _) => v6_set(owner, ttl, a.v6.as_slice()),
-            Node::Endpoint(a, index) => v6_set(owner, ttl, a.endpoint_v6(*index)),
-            Node::Address(IpAddr::V6(ip)) => Some(RecordSet {
-                owner,
-                ttl,
-                records: Records::OneAaaa(*ip),
-            }),
-            Node::Missing
-            | Node::Empty
-            | Node::Apex
-            | Node::Version
-            | Node::Alias(_)
-            | Node::Srv(..)
-            | Node::Address(_)
             | Node::Pointers(_) => None,
         }
     }
