@@ -14,7 +14,7 @@ use crate::rule::{Bytes, Chain, Element, ElementKind, Family, Rule, Set, Table, 
 use crate::schema;
 use crate::skeleton::{self, source_rule};
 use crate::transaction::{is_interval, predecessor};
-use likely::{FOLLOWING, Known, MANY};
+use likely::{FOLLOWING, KEYS_PER_ELEMENT, Known, MANY};
 
 /// What a table holds.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -129,17 +129,27 @@ fn elements(
     parts: &Parts,
 ) -> Result<Vec<Element>, ReadError> {
     let name = id.name();
-    let known = Known {
-        frontends: parts.elements(&SetId::Frontends),
-        local_frontends: parts.elements(&SetId::LocalFrontends),
-        pools: parts.elements(&SetId::Pools),
-        sticky: parts.elements(&SetId::Sticky),
+    let count = match FOLLOWING.contains(id) {
+        true => socket.count(table, &name)?.unwrap_or_default(),
+        false => 0,
     };
-    let keys = known.keys(id);
-    if keys.len() >= MANY
-        && let Some(found) = socket.elements_at(table, &name, &keys)?
-    {
-        return Ok(found);
+    let count = usize::try_from(count).unwrap_or(usize::MAX);
+    if count >= MANY {
+        let known = Known {
+            frontends: parts.elements(&SetId::Frontends),
+            local_frontends: parts.elements(&SetId::LocalFrontends),
+            pools: parts.elements(&SetId::Pools),
+            endpoints: parts.elements(&SetId::Endpoints),
+            sticky: parts.elements(&SetId::Sticky),
+        };
+        let keys = known.keys(id);
+        // With fewer keys than elements, something would be missed.
+        let worth = count..=count.saturating_mul(KEYS_PER_ELEMENT);
+        if worth.contains(&keys.len())
+            && let Some(found) = socket.elements_at(table, &name, &keys)?
+        {
+            return Ok(found);
+        }
     }
     socket.elements(table, &name)
 }

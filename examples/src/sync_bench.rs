@@ -229,6 +229,7 @@ where
         "readback_and_restart_cpu_ms": millis(read_back_cpu),
         "neighbours_wait_us": first.waits,
         "peak_rss_kib": first.peak,
+        "kernel_memory_kib": first.kernel_memory,
         "kernel_objects": objects,
     }))
 }
@@ -244,6 +245,8 @@ struct First<R: Render, K> {
     waits: Option<Value>,
     /// Most memory that the work itself needs, in KiB; measuring needs more.
     peak: i64,
+    /// How much more memory the kernel of the machine has for itself after it, in KiB.
+    kernel_memory: Option<i64>,
 }
 
 fn first_sync<R: Render, K: Kernel<R>>(
@@ -262,6 +265,7 @@ where
     let changes = deltas.iter();
     changes.for_each(|delta| family.reconciler.change(delta));
 
+    let before = kernel_memory();
     let neighbours = args.neighbours.then(Neighbours::new);
     let (start, cpu) = (Instant::now(), cpu_time()?);
     family.settle()?;
@@ -270,9 +274,21 @@ where
         cpu: cpu_time()? - cpu + plan_cpu,
         waits: neighbours.map(Neighbours::waits),
         peak: getrusage(UsageWho::RUSAGE_SELF)?.max_rss(),
+        kernel_memory: kernel_memory().zip(before).map(|(now, then)| now - then),
         plan,
         family,
     })
+}
+
+/// What the kernel has allocated for itself, in KiB, whoever caused it; `None` if it does not tell.
+fn kernel_memory() -> Option<i64> {
+    let told = std::fs::read_to_string("/proc/meminfo").ok()?;
+    let kib = |name: &str| -> Option<i64> {
+        let line = told.lines().find_map(|line| line.strip_prefix(name))?;
+        line.trim().strip_suffix(" kB")?.parse().ok()
+    };
+    // Elements, what they are found by, and tables of hashes that are too large for the first.
+    Some(kib("Slab:")? + kib("Percpu:")? + kib("VmallocUsed:")?)
 }
 
 pub(crate) fn planner(mode: ProxyMode) -> Planner {

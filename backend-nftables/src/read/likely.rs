@@ -4,6 +4,9 @@
 //! than a minute, and looking each of them up takes seconds. The keys need not be right: what was
 //! found is all there is if the kernel says that the set has no more elements than that.
 
+use std::collections::HashMap;
+
+use crate::bytes::joined;
 use crate::key::SetId;
 use crate::pools::PoolNumber;
 use crate::render::CLUSTER_IP;
@@ -13,14 +16,18 @@ use crate::skeleton::STICKY;
 /// Elements from which on look-ups are quicker than a list.
 pub(super) const MANY: usize = 50_000;
 
+/// Of more keys for each element, most are looked up in vain.
+pub(super) const KEYS_PER_ELEMENT: usize = 4;
+
 /// Sets whose keys follow from what was read before, in an order in which that is so.
-pub(super) const FOLLOWING: [SetId; 6] = [
+pub(super) const FOLLOWING: [SetId; 7] = [
     SetId::ClusterIps,
     SetId::Addresses,
     SetId::Pools,
     SetId::Endpoints,
     SetId::Sticky,
     SetId::Live,
+    SetId::Hairpin,
 ];
 
 /// What the keys of other sets follow from.
@@ -31,6 +38,8 @@ pub(super) struct Known<'a> {
     pub(super) local_frontends: &'a [Element],
     /// Elements of `pools`.
     pub(super) pools: &'a [Element],
+    /// Elements of `endpoints`.
+    pub(super) endpoints: &'a [Element],
     /// Elements of `sticky`.
     pub(super) sticky: &'a [Element],
 }
@@ -45,10 +54,10 @@ impl Known<'_> {
             SetId::Endpoints => self.slots(|class| class < STICKY),
             SetId::Sticky => self.slots(|class| class >= STICKY),
             SetId::Live => self.sticky.iter().filter_map(data).cloned().collect(),
+            SetId::Hairpin => self.hairpins(),
             SetId::ServiceCidrs
             | SetId::PodCidrs
             | SetId::Slots
-            | SetId::Hairpin
             | SetId::Affinity
             | SetId::Sources(_)
             | SetId::Firewalled
@@ -79,8 +88,28 @@ impl Known<'_> {
     /// The pools to which front ends lead.
     fn pools(&self) -> Vec<Bytes> {
         let rows = self.frontends.iter().chain(self.local_frontends);
-        let pool = |row: &Bytes| Bytes::new(row.get(8..12)?).ok();
-        rows.filter_map(data).filter_map(pool).collect()
+        let pools = rows.filter_map(|row| pool_of(row).map(Bytes::from));
+        // Always there.
+        let fixed = [PoolNumber::REJECT, PoolNumber::DROP].map(|pool| pool.bytes().into());
+        pools.chain(fixed).collect()
+    }
+
+    /// What every endpoint would have if it could reach itself.
+    fn hairpins(&self) -> Vec<Bytes> {
+        let rows = self.frontends.iter().chain(self.local_frontends);
+        let protocols: HashMap<[u8; 4], [u8; 4]> = rows
+            .filter_map(|row| Some((pool_of(row)?, row.key.get(..row.key.len().checked_sub(4)?)?)))
+            .filter_map(|(pool, front)| Some((pool, *front.last_chunk()?)))
+            .collect();
+        let plain = self.endpoints.iter().map(|element| (element, 0));
+        // Their rows begin with the pool.
+        let sticky = self.sticky.iter().map(|element| (element, 4));
+        let key = |(element, start): (&Element, usize)| {
+            let protocol = protocols.get(element.key.first_chunk::<4>()?)?;
+            let (ip, port) = data(element)?.get(start..)?.split_last_chunk::<4>()?;
+            Some(joined(&[ip, ip, protocol, port]))
+        };
+        plain.chain(sticky).filter_map(key).collect()
     }
 
     /// The slots of the pools whose class passes.
@@ -101,6 +130,11 @@ impl Known<'_> {
         }
         keys
     }
+}
+
+/// The pool to which the row of a front end leads.
+fn pool_of(row: &Element) -> Option<[u8; 4]> {
+    Some(*data(row)?.get(8..)?.first_chunk()?)
 }
 
 fn data(element: &Element) -> Option<&Bytes> {
@@ -161,10 +195,12 @@ mod tests {
             let (frontends, local_frontends) =
                 (elements(SetId::Frontends), elements(SetId::LocalFrontends));
             let (pools, sticky) = (elements(SetId::Pools), elements(SetId::Sticky));
+            let endpoints = elements(SetId::Endpoints);
             let known = Known {
                 frontends: &frontends,
                 local_frontends: &local_frontends,
                 pools: &pools,
+                endpoints: &endpoints,
                 sticky: &sticky,
             };
             for id in FOLLOWING {

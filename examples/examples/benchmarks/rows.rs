@@ -106,6 +106,9 @@ pub(crate) const SECTIONS: &[Section] = &[
             row("load of 100,000 Services × 10 endpoints", "nftables-1M", Json("/full_sync_ms"), Milliseconds, "4 s", ""),
             row("others wait meanwhile, at most", "nftables-1M-neighbours", Json("/neighbours_wait_us/same_namespace/max"), Microseconds, "20 ms", ""),
             row("peak memory with a million endpoints", "nftables-1M", Json("/peak_rss_kib"), Kibibytes, "", ""),
+            row("memory that the kernel has for them", "nftables-1M", Json("/kernel_memory_kib"), Kibibytes, "", ""),
+            row("restart over a right ruleset, 100,000 × 3", "nftables-100k", Json("/restart_ms"), Milliseconds, "", ""),
+            row("the same, 100,000 × 10", "nftables-1M", Json("/restart_ms"), Milliseconds, "", ""),
         ],
     },
     Section {
