@@ -1,5 +1,10 @@
 //! Library of the example binaries.
 
+/// Compiles what the README shows.
+#[cfg(doctest)]
+#[doc = include_str!("../../README.md")]
+pub struct Readme;
+
 pub mod agent;
 pub mod api_server;
 pub mod backend;

@@ -1,4 +1,4 @@
-//! Heap bytes per endpoint, of the objects and of the plans.
+//! Heap bytes per endpoint, of the objects and of the plans, and of the DNS zone per Service.
 #![allow(missing_docs, clippy::unwrap_used)]
 
 use std::fmt;
@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use peak_alloc::PeakAlloc;
 use svc_core::config::{LocalDetection, ProxyConfig, ProxyMode};
+use svc_core::dns::{Zone, ZoneOptions};
 use svc_core::object::{
     Conditions, EndpointExtra, EndpointPort, EndpointSlice, Service, ServicePort, SliceEndpoint,
     TargetPort,
@@ -152,7 +153,109 @@ pub fn measure(endpoints: u32) -> Figures {
     }
 }
 
+/// What a DNS zone adds to the objects, in bytes.
+#[derive(Clone, Copy)]
+pub struct ZoneFigures {
+    /// Per Service with a ClusterIP, a port and three endpoints, its reverse name included.
+    pub cluster_ip: f64,
+    /// Per endpoint of headless Services with three: names and reverse names of both.
+    pub headless: f64,
+}
+
+impl fmt::Display for ZoneFigures {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            cluster_ip,
+            headless,
+        } = self;
+        write!(
+            f,
+            "bytes of the DNS zone: {cluster_ip:.0} per Service with a ClusterIP and three endpoints, \
+             {headless:.0} per endpoint of headless ones"
+        )
+    }
+}
+
+const ENDPOINTS_OF_A_SERVICE: u32 = 3;
+
+fn small_service(number: u32, headless: bool) -> [Event; 2] {
+    let name = NamespacedName::new(format!("team-{}", number % 50), format!("service-{number}"));
+    let mut object = Service::named(name.clone());
+    object.headless = headless;
+    if !headless {
+        object.cluster_ips = vec![Ipv4Addr::from_bits(0x0a60_0000 + number).into()];
+    }
+    object.ip_families = vec![IpFamily::V4];
+    object.ports = vec![ServicePort {
+        name: "http".into(),
+        protocol: Protocol::Tcp,
+        port: 80,
+        target_port: TargetPort::Number(8080),
+        node_port: None,
+        app_protocol: None,
+    }];
+    let first = 0x0a80_0000 + number * ENDPOINTS_OF_A_SERVICE;
+    let addresses = (first..first + ENDPOINTS_OF_A_SERVICE).map(Ipv4Addr::from_bits);
+    let endpoints = addresses.map(|ip| SliceEndpoint::new(ip.into(), Conditions::READY));
+    let slice = EndpointSlice {
+        name: NamespacedName::new(name.namespace, format!("{}-a", name.name)),
+        service: name.name,
+        family: IpFamily::V4,
+        ports: Box::new([EndpointPort {
+            name: "http".into(),
+            protocol: Protocol::Tcp,
+            port: 8080,
+            app_protocol: None,
+        }]),
+        endpoints: endpoints.collect(),
+        headless: false,
+        managed_by: None,
+        labels: None,
+        trigger_time: None,
+    };
+    [
+        Event::Service(WatchEvent::InitApply(object)),
+        Event::EndpointSlice(WatchEvent::InitApply(slice)),
+    ]
+}
+
+/// Bytes of a zone that follows a watch from its start.
+fn zone_bytes(services: u32, headless: bool) -> usize {
+    let mut options = ZoneOptions::new("cluster.local".parse().unwrap());
+    options.reverse = vec!["10.0.0.0/8".parse().unwrap()];
+    let mut state = ClusterState::new();
+    let start = HEAP.current_usage();
+    let mut zone = Zone::new(options).unwrap();
+    let mut feed = |event| {
+        let changes = state.apply(event);
+        zone.refresh(&state, &changes);
+    };
+    feed(Event::Service(WatchEvent::Init));
+    feed(Event::EndpointSlice(WatchEvent::Init));
+    let objects = (0..services).flat_map(|number| small_service(number, headless));
+    objects.for_each(&mut feed);
+    feed(Event::Service(WatchEvent::InitDone));
+    feed(Event::EndpointSlice(WatchEvent::InitDone));
+    assert_eq!(zone.service_count(), services as usize);
+    let both = HEAP.current_usage() - start;
+    drop(zone);
+    // What is left is the state: both were counted together.
+    both - (HEAP.current_usage() - start)
+}
+
+#[allow(clippy::cast_precision_loss)]
+pub fn measure_zone(services: u32) -> ZoneFigures {
+    let per_service = |headless| zone_bytes(services, headless) as f64 / f64::from(services);
+    ZoneFigures {
+        cluster_ip: per_service(false),
+        headless: per_service(true) / f64::from(ENDPOINTS_OF_A_SERVICE),
+    }
+}
+
 #[allow(dead_code)] // The test that includes this file has a main of its own.
 fn main() {
     println!("1000000 endpoints in slices of 100: {}", measure(1_000_000));
+    for services in [10_000, 100_000] {
+        println!("{services} Services: {}", measure_zone(services));
+    }
 }

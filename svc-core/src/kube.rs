@@ -39,7 +39,7 @@ use alloc::vec::Vec;
 use core::fmt::Debug;
 
 use ::kube::Resource;
-use ::kube::api::ObjectMeta;
+use ::kube::core::ObjectMeta;
 use ::kube::runtime::watcher;
 use k8s_openapi::api::{core::v1 as core_api, discovery::v1 as discovery, networking::v1 as net};
 use serde::de::{Deserialize, DeserializeOwned, Deserializer};

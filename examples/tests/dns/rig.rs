@@ -42,6 +42,11 @@ impl Server {
         Self { child, address }
     }
 
+    #[allow(dead_code)] // Not every test that has this file asks.
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     pub(crate) fn udp(&self, name: &str, kind: u16) -> Message {
         let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
         socket.connect(self.address).unwrap();
