@@ -15,6 +15,7 @@ mod hostile;
 mod nodes;
 mod privileges;
 mod rig;
+mod rivals;
 mod serve;
 mod starts;
 mod takeover;
@@ -42,6 +43,10 @@ fn main() -> ExitCode {
         own("udp_flows_survive_a_restart", conntrack::restart),
         own("foreign_edits_at_random", faults::random_edits),
         own("two_agents_on_one_table", faults::two_agents),
+        own("two_iptables_agents_are_named", rivals::iptables),
+        own("two_nftables_agents_are_named", rivals::nftables),
+        own("a_silent_listener_holds_up_nobody", rivals::silent_listener),
+        own("two_ipvs_agents_are_named", rivals::ipvs),
         own("full_disk", faults::full_disk),
         own("hostile_names_in_the_kernel", hostile::in_the_kernel),
         own("nftables_with_net_admin_alone", privileges::nftables),
