@@ -11,6 +11,7 @@ mod cluster;
 mod conntrack;
 mod faults;
 mod hostile;
+mod localnet;
 #[cfg(feature = "cluster")]
 mod nodes;
 mod privileges;
@@ -37,6 +38,8 @@ fn main() -> ExitCode {
         own("silent_deletion_is_audited", audit::silent_deletion),
         own("rules_outlive_the_agent", serve::restart),
         own("route_localnet_goes_as_it_came", serve::route_localnet),
+        own("other_hosts_do_not_reach_loopback", localnet::guarded),
+        own("nftables_leaves_loopback_alone", localnet::never_needed),
         own("no_route_localnet_without_need", serve::no_route_localnet),
         own("two_instances_in_two_namespaces", serve::two_instances),
         own("udp_flow_to_a_lost_endpoint", conntrack::lost_endpoint),
