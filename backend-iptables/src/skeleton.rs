@@ -179,18 +179,23 @@ fn node_ports(config: &Config, node: &NodePlan) -> Vec<Rule> {
         IpFamily::V6 => IpNet::from(IpAddr::V6(Ipv6Addr::LOCALHOST)),
     };
     let serves_loopback = ports.localhost && config.family == IpFamily::V4;
+    // Other hosts get to loopback addresses by a route of their own, also where node ports are for
+    // the node alone (B-126).
+    let from_elsewhere = [
+        Match::Source(Sense::Not, loopback()),
+        Match::Destination(Sense::Is, loopback()),
+    ];
+    let guard = Rule::new(from_elsewhere, Target::Return);
     match (ports.every_local_address, serves_loopback) {
-        (true, true) => vec![rest(name::PORTS)],
+        (true, true) => vec![guard, rest(name::PORTS)],
         (true, false) => vec![at(host_loopback, name::BESIDE), rest(name::PORTS)],
         (false, _) => {
             let loopback = serves_loopback.then_some(host_loopback);
             let nets = ports.addresses.iter().copied().map(IpNet::from);
-            let mut rules: Vec<Rule> = nets
-                .chain(loopback)
-                .map(|net| at(net, name::PORTS))
-                .collect();
-            rules.push(rest(name::BESIDE));
-            rules
+            let served = nets.chain(loopback).map(|net| at(net, name::PORTS));
+            let guard = serves_loopback.then_some(guard);
+            let rules = guard.into_iter().chain(served);
+            rules.chain([rest(name::BESIDE)]).collect()
         }
     }
 }

@@ -29,6 +29,7 @@ mod looping;
 mod metrics;
 mod once;
 mod pace;
+mod presence;
 mod rfc3339;
 mod run;
 mod server;

@@ -4,6 +4,7 @@ use std::error::Error;
 use std::fs;
 use std::process::ExitCode;
 
+use backend_iptables::name::PREFIX;
 use backend_iptables::{Kernel, Marks, Options, Renderer, Variant};
 use svc_core::config::ProxyMode;
 use svc_core::{IpFamily, NodeConfig, Plan, Reconciler};
@@ -70,6 +71,11 @@ impl Backend for Iptables {
 
     const MODE: ProxyMode = ProxyMode::Iptables;
     const PURE: backend::Backend = backend::Backend::Iptables;
+
+    /// Of either variant: packets meet the rules of both.
+    fn manages(&self) -> String {
+        format!("chains {PREFIX}*")
+    }
 
     /// In a container without privileges the parameters of the kernel can only be read.
     fn adapt(&self, config: &mut NodeConfig) -> Vec<String> {

@@ -82,6 +82,11 @@ impl Backend for Ipvs {
     const PURE: backend::Backend = backend::Backend::Ipvs;
     const OWN_LINKS: &[&str] = &["svc-ipvs4", "svc-ipvs6"];
 
+    /// What is its own whatever the scheduler.
+    fn manages(&self) -> String {
+        format!("the virtual servers of table {}", Settings::default().table)
+    }
+
     fn open(&self, config: &NodeConfig) -> Result<Families<Self>, Box<dyn Error>> {
         let settings = settings(&config.proxy.ipvs)?;
         let mut families = Vec::new();

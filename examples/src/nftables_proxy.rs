@@ -83,6 +83,10 @@ impl Backend for Nftables {
     const MODE: ProxyMode = ProxyMode::Nftables;
     const PURE: backend::Backend = backend::Backend::Nftables;
 
+    fn manages(&self) -> String {
+        format!("table {}", self.table)
+    }
+
     fn open(&self, _: &NodeConfig) -> Result<Families, Box<dyn Error>> {
         let families = open(&self.table);
         Ok(families.map_err(|error| format!("nf_tables: {error}"))?)

@@ -141,7 +141,10 @@ impl Plan {
         let node_port = FrontendAddress::NodePort(flow.destination.port());
         if let Some(found) = self.answering(flow.protocol, &node_port) {
             if self.node.node_ports.serve(ip) {
-                return self.answer(flow, origin, found);
+                return match is_to_loopback_of_others(flow) {
+                    true => no_node_port(origin, found),
+                    false => self.answer(flow, origin, found),
+                };
             }
             if self.node.is_local(ip) {
                 return self.beside_node_ports(flow, origin, found);
@@ -190,12 +193,7 @@ impl Plan {
                 ..self.answer(flow, Origin::External, found)
             };
         }
-        Decision {
-            verdict: Verdict::Pass,
-            reason: Reason::NotANodePortAddress,
-            origin,
-            frontend: Some(found),
-        }
+        no_node_port(origin, found)
     }
 
     fn is_cluster_ip(&self, ip: IpAddr) -> bool {
@@ -279,6 +277,21 @@ impl Plan {
         let sent = flow.interface.is_none() && self.node.is_local(flow.source);
         !sent && self.node.is_local(endpoint)
     }
+}
+
+fn no_node_port(origin: Origin, found: Answering) -> Decision {
+    Decision {
+        verdict: Verdict::Pass,
+        reason: Reason::NotANodePortAddress,
+        origin,
+        frontend: Some(found),
+    }
+}
+
+/// Whether a packet wants a loopback address of this node, but does not come from one. Other hosts
+/// and pods get there by a route of their own, also where node ports are for the node alone (B-126).
+fn is_to_loopback_of_others(flow: &Flow) -> bool {
+    flow.destination.ip().is_loopback() && !flow.source.is_loopback()
 }
 
 fn unserved(what: Unserved) -> Verdict {

@@ -55,6 +55,10 @@ pub trait Backend: Sized {
     /// Links that it makes: their addresses are not the node's.
     const OWN_LINKS: &[&str] = &[];
 
+    /// What it has to itself in a network namespace, in words after "manages": two agents that have the
+    /// same by mistake name each other by it.
+    fn manages(&self) -> String;
+
     /// Makes of a configuration one that the host can follow; what that changes, in words.
     fn adapt(&self, _: &mut NodeConfig) -> Vec<String> {
         Vec::new()

@@ -2,6 +2,7 @@
 
 mod audit;
 mod others;
+mod rival;
 mod tell;
 
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
@@ -19,6 +20,7 @@ use super::family::{FamilyLoop, Run};
 use super::flows::FlowKeeper;
 use super::health_ports::{Deaf, HealthPorts};
 use super::input::{Input, SourceLink, Told};
+use super::presence::Presence;
 use super::status::{Compared, RunSummary, Shared};
 use crate::cli::explain::to_json;
 use crate::cli::one_line;
@@ -44,6 +46,7 @@ pub(super) struct Parts<B: Backend> {
     /// How often to ask whether others changed the kernel.
     pub(super) asked: Option<Duration>,
     pub(super) audits: Audits,
+    pub(super) presence: Presence,
     pub(super) take_over: bool,
 }
 
@@ -63,6 +66,8 @@ pub(super) struct Agent<B: Backend> {
     ask_at: Option<Duration>,
     tick_at: Option<Duration>,
     audit_at: Option<Duration>,
+    /// When to ask again whether the other agent is still there.
+    rival_at: Option<Duration>,
     remarks_at: Option<Duration>,
     deaf: Vec<Deaf>,
     others: Others,
@@ -110,6 +115,8 @@ where
                 Audits::Made => Some(now + audit::FIRST),
                 Audits::None => None,
             },
+            // What was found at start goes to the status first.
+            rival_at: Some(now),
             remarks_at: None,
             deaf: Vec::new(),
             others: Others::Unknown,
@@ -146,6 +153,7 @@ where
             self.audit();
             self.sync();
             self.tick();
+            self.rival();
             self.remark();
         }
     }
@@ -162,6 +170,7 @@ where
             gate,
             self.ask_at,
             self.audit_at,
+            self.rival_at,
             self.tick_at,
             self.remarks_at,
         ];

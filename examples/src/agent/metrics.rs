@@ -9,6 +9,7 @@ use svc_core::{IpFamily, Plan, Route, Scope, ServicePortPlan};
 use super::histogram::{Histogram, label};
 use super::input::SourceLink;
 use super::pace::Cause;
+use super::presence::Rival;
 use super::status::{Compared, FamilyStatus, Status};
 
 /// The text format of Prometheus.
@@ -217,7 +218,20 @@ fn own(
         Ok(())
     })?;
     remarks(to, status)?;
+    other_agent(to, status)?;
     links(to, status)
+}
+
+/// There while another process manages the same.
+fn other_agent(to: &mut String, status: &Status) -> fmt::Result {
+    gauge(to, "svc_proxy_other_agent", |to, name| {
+        let Some(Rival { pid, process }) = &status.rival else {
+            return Ok(());
+        };
+        let process = label(process.as_deref().unwrap_or_default());
+        let pid = pid.map(|pid| pid.to_string()).unwrap_or_default();
+        writeln!(to, "{name}{{process=\"{process}\",pid=\"{pid}\"}} 1")
+    })
 }
 
 fn quarantined(to: &mut String, status: &Status) -> fmt::Result {

@@ -8,6 +8,7 @@ use svc_core::{Action, Kernel, Planner, Render};
 
 use super::backend::{Backend, Families};
 use super::flags::Settings;
+use super::presence::Estate;
 use super::run::{ProxyArgs, enter};
 use crate::cli::input::Input;
 use crate::cluster::feed;
@@ -23,6 +24,9 @@ pub(super) fn clean_up<B: Backend>(
 where
     <B::Kernel as Kernel<B::Render>>::Error: 'static,
 {
+    if let Some(warning) = warning(backend) {
+        eprintln!("warning: {warning}; what is removed here comes back");
+    }
     let mut families = backend.open(&settings.node)?;
     let results: Vec<_> = families.iter_mut().map(|f| backend.clean_up(f)).collect();
     results.into_iter().collect::<Result<(), _>>()?;
@@ -40,6 +44,9 @@ where
 {
     let input = read(args, settings, B::MODE)?;
     enter(args)?;
+    if let Some(warning) = warning(backend) {
+        eprintln!("warning: {warning}");
+    }
     let (mut input, mut families) = open(input, backend, settings)?;
     let code = input.report();
     backend.prepare(&mut families, &settings.node)?;
@@ -50,6 +57,12 @@ where
         backend.applied(&mut family.kernel, &plan)?;
     }
     Ok(code)
+}
+
+/// That an agent is there, if one is.
+fn warning<B: Backend>(backend: &B) -> Option<String> {
+    let estate = Estate::new(B::MODE, backend.manages());
+    Some(estate.warning(&estate.rival()?))
 }
 
 /// Prints what a sync would change; the exit code of the input, and the number of differences.

@@ -23,6 +23,7 @@ use super::jitter::Jitter;
 use super::log::{self, LogFormat};
 use super::looping::{Agent, Audits, Parts};
 use super::pace::Periods;
+use super::presence::{Estate, Presence};
 use super::status::{Shared, Status};
 use super::{once, server, signal, source};
 use crate::cli::input::InputArgs;
@@ -118,11 +119,20 @@ where
     let source = objects(args, &settings.node, &feed)?;
     let sink = sink.or_else(|| source.sink(&settings.node));
     enter(args)?;
+    // Before the kernel is touched: what goes wrong there may be the other's doing.
+    let presence = Presence::claim(Estate::new(B::MODE, backend.manages()));
     let adapted = backend.adapt(&mut settings.node);
     adapted.iter().for_each(|change| warn!("{change}"));
     let mut families = backend.open(&settings.node)?;
     backend.prepare(&mut families, &settings.node)?;
-    serve(args, backend, families, settings, (feed, told), sink)
+    let company = Company { presence, sink };
+    serve(args, backend, families, settings, (feed, told), company)
+}
+
+/// Who else is there: another agent by mistake, and who is told what users should know.
+struct Company {
+    presence: Presence,
+    sink: Option<Box<dyn EventSink>>,
 }
 
 fn serve<B: Backend>(
@@ -131,7 +141,7 @@ fn serve<B: Backend>(
     mut families: Families<B>,
     settings: Settings,
     (feed, told): (Feed, std::sync::mpsc::Receiver<super::input::Told>),
-    sink: Option<Box<dyn EventSink>>,
+    Company { presence, sink }: Company,
 ) -> Result<ExitCode, Box<dyn Error>>
 where
     <B::Kernel as Kernel<B::Render>>::Error: 'static,
@@ -171,6 +181,7 @@ where
         announcer: Announcer::new(sink),
         asked,
         audits,
+        presence,
         take_over: args.take_over,
     };
     let mut agent = Agent::new(parts);

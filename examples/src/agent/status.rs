@@ -16,6 +16,7 @@ use super::clock::{Clock, SystemClock};
 use super::histogram::{Histogram, PROGRAMMING, SYNC, WAIT};
 use super::input::SourceLink;
 use super::pace::Cause;
+use super::presence::Rival;
 use super::unapplied::Applied;
 
 /// What an agent knows of itself; shared by its loop and its servers.
@@ -66,6 +67,8 @@ pub(super) struct Status {
     pub(super) health_answers: BTreeMap<(&'static str, u16), u64>,
     /// Listeners that could not be opened, in words.
     pub(super) deaf: BTreeMap<String, String>,
+    /// Who manages the same.
+    pub(super) rival: Option<Rival>,
 }
 
 /// Events of one kind.
@@ -140,6 +143,7 @@ impl Status {
             endpoints: ChangeCount::default(),
             health_answers: BTreeMap::new(),
             deaf: BTreeMap::new(),
+            rival: None,
         }
     }
 

@@ -11,10 +11,12 @@ mod cluster;
 mod conntrack;
 mod faults;
 mod hostile;
+mod localnet;
 #[cfg(feature = "cluster")]
 mod nodes;
 mod privileges;
 mod rig;
+mod rivals;
 mod serve;
 mod starts;
 mod takeover;
@@ -36,12 +38,18 @@ fn main() -> ExitCode {
         own("silent_deletion_is_audited", audit::silent_deletion),
         own("rules_outlive_the_agent", serve::restart),
         own("route_localnet_goes_as_it_came", serve::route_localnet),
+        own("other_hosts_do_not_reach_loopback", localnet::guarded),
+        own("nftables_leaves_loopback_alone", localnet::never_needed),
         own("no_route_localnet_without_need", serve::no_route_localnet),
         own("two_instances_in_two_namespaces", serve::two_instances),
         own("udp_flow_to_a_lost_endpoint", conntrack::lost_endpoint),
         own("udp_flows_survive_a_restart", conntrack::restart),
         own("foreign_edits_at_random", faults::random_edits),
         own("two_agents_on_one_table", faults::two_agents),
+        own("two_iptables_agents_are_named", rivals::iptables),
+        own("two_nftables_agents_are_named", rivals::nftables),
+        own("a_silent_listener_holds_up_nobody", rivals::silent_listener),
+        own("two_ipvs_agents_are_named", rivals::ipvs),
         own("full_disk", faults::full_disk),
         own("hostile_names_in_the_kernel", hostile::in_the_kernel),
         own("nftables_with_net_admin_alone", privileges::nftables),

@@ -119,6 +119,12 @@ pub(crate) fn serves() {
         // Both families.
         saved.contains(second) && saved.contains("[fd10:64:0:1::1]:5353 -m -w 1")
     });
+    let beside = ran(&stage, IPVS_PROXY, &[&inputs[..], &["--once"]].concat());
+    let other = format!("warning: another ipvs-proxy (pid {}) manages", proxy.id());
+    assert!(
+        beside.0 == Some(0) && beside.2.starts_with(&other),
+        "{beside:?}"
+    );
     proxy.kill().unwrap();
     proxy.wait().unwrap();
 

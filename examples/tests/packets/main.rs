@@ -31,7 +31,8 @@ fn main() -> ExitCode {
             nftables::slot_that_has_just_gone,
         ),
         own("nftables_soak", soak::nftables),
-        own("iptables_legacy_soak", soak::iptables),
+        own("iptables_legacy_soak", soak::iptables_legacy),
+        own("iptables_nft_soak", soak::iptables_nft),
     ];
     trials.extend(scenarios!("nftables", NFTABLES));
     trials.extend(scenarios!("iptables_legacy", IPTABLES_LEGACY));

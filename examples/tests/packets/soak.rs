@@ -11,8 +11,17 @@ pub(crate) fn nftables() {
 }
 
 /// Half as long: as many changes a second, one sync for all of them.
-pub(crate) fn iptables() {
-    run(&["--backend", "iptables", "--seconds", &seconds(30)]);
+pub(crate) fn iptables_legacy() {
+    iptables("legacy");
+}
+
+pub(crate) fn iptables_nft() {
+    iptables("nft");
+}
+
+fn iptables(variant: &str) {
+    let args = ["--backend", "iptables", "--variant", variant];
+    run(&[&args[..], &["--seconds", &seconds(30)]].concat());
 }
 
 fn seconds(default: u32) -> String {

@@ -116,6 +116,18 @@ fn b125_loopback_serves_node_ports_with_iptables_and_ipv4_only() {
     with("mode=ipvs", &[(LOOPBACK, "pass")]);
 }
 
+/// Otherwise a route to 127.0.0.1 through a node would do what its configuration does not want.
+#[test]
+fn b126_loopback_serves_node_ports_to_the_node_itself_only() {
+    for config in ["mode=iptables", "mode=iptables node-ports=127.0.0.0/8"] {
+        let refused =
+            ["203.0.113.7", "10.64.1.1"].map(|from| format!("{from} -> 127.0.0.1:30080/tcp"));
+        for flow in &refused {
+            with(config, &[(flow, "pass"), (LOOPBACK, SERVED)]);
+        }
+    }
+}
+
 #[test]
 fn b127_a_loopback_range_is_ignored_where_it_cannot_be_served() {
     for mode in ["nftables", "ipvs", "iptables no-localhost"] {
