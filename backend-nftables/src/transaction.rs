@@ -4,9 +4,13 @@
 //! a pool before the front end that leads to it. Then what changes. Then what goes, in the
 //! opposite order. A packet that looks in between finds the old way or the new one.
 //!
+//! Front ends that come wait until all has changed that they may lead to: their Service may get
+//! other endpoints in the same transaction. One that goes leads to those for a moment.
+//!
 //! Some things that go have to make room first: ranges, which may not overlap, and rules, as long
 //! as there are any that refer to what goes.
 
+use std::collections::BTreeSet;
 use std::ops::Range;
 
 use svc_core::{Base, Edit, Transaction};
@@ -69,7 +73,7 @@ impl<'a> Operation<'a> {
     fn new(group: u32, edit: &'a Edit<Key, Value>, act: Act) -> Self {
         let rank = edit.key.rank();
         let in_order = match act {
-            Act::Flush | Act::RemoveRange | Act::Add | Act::Change => rank,
+            Act::Flush | Act::RemoveRange | Act::Add | Act::Change | Act::Announce => rank,
             Act::RemoveForeign | Act::Remove => RANKS - rank,
         };
         let place = act as u32 * RANKS + in_order;
@@ -94,6 +98,8 @@ enum Act {
     RemoveRange,
     Add,
     Change,
+    /// Adds a front end.
+    Announce,
     /// Removes a set of somebody else: its verdicts may lead to chains that go.
     RemoveForeign,
     Remove,
@@ -104,7 +110,15 @@ impl<'a> Batches<'a> {
     pub fn new(table: TableId, start: Start, transaction: &'a Transaction<Key, Value>) -> Self {
         let mut operations = Vec::with_capacity(transaction.edits().count());
         let foreign = transaction.edits().any(|edit| is_foreign_chain(&edit.key));
+        // Until its hooks are there nothing is in use.
+        let in_use = !transaction
+            .edits()
+            .any(|edit| matches!(edit.key, Key::BaseChain(_)));
         for (group, edits) in (0u32..).zip(&transaction.groups) {
+            let coming = match transaction.base {
+                Base::InUse if in_use => Some(Coming::of(&edits.edits)),
+                Base::InUse | Base::Empty => None,
+            };
             for edit in &edits.edits {
                 let operation = |act| Operation::new(group, edit, act);
                 // Chains of others may refer to each other, and ours to them.
@@ -114,7 +128,11 @@ impl<'a> Batches<'a> {
                 if replaces_range(edit) {
                     operations.extend([Act::RemoveRange, Act::Add].map(operation));
                 } else {
-                    operations.push(operation(act(edit)));
+                    let waits = coming.as_ref().is_some_and(|coming| coming.has(edit));
+                    operations.push(operation(match waits {
+                        true => Act::Announce,
+                        false => act(edit),
+                    }));
                 }
             }
         }
@@ -225,6 +243,35 @@ const MANY_OPERATIONS: usize = 64;
 /// Tag of what belongs to no group.
 const NO_GROUP: u32 = u32::MAX;
 
+/// Front ends of a group that come.
+#[derive(Debug)]
+struct Coming<'a>(BTreeSet<&'a Bytes>);
+
+impl<'a> Coming<'a> {
+    fn of(edits: &'a [Edit<Key, Value>]) -> Self {
+        let mut coming = BTreeSet::new();
+        for edit in edits.iter().filter(|edit| edit.before.is_none()) {
+            if let Key::Element(SetId::Frontends, key) = &edit.key {
+                coming.insert(key);
+            }
+        }
+        Self(coming)
+    }
+
+    /// Whether an edit has to wait for all changes.
+    fn has(&self, edit: &Edit<Key, Value>) -> bool {
+        let Key::Element(set, key) = &edit.key else {
+            return false;
+        };
+        // What comes for a front end that is there takes packets from it at once.
+        let of_frontend =
+            matches!(set, SetId::LocalFrontends | SetId::Frontends) && self.0.contains(key);
+        // Without its front ends an address refuses, or lets pass what would be dropped.
+        let address = matches!(set, SetId::Addresses | SetId::ClusterIps);
+        edit.before.is_none() && (of_frontend || address)
+    }
+}
+
 fn act(edit: &Edit<Key, Value>) -> Act {
     match (&edit.before, &edit.after, &edit.key) {
         (None, _, _) => Act::Add,
@@ -316,7 +363,7 @@ fn write_edit(
 ) {
     let edit = operation.edit;
     let halves = match operation.act {
-        Act::Add => &[(&edit.after, true)][..],
+        Act::Add | Act::Announce => &[(&edit.after, true)][..],
         Act::Change => &[(&edit.before, false), (&edit.after, true)],
         Act::Flush | Act::RemoveRange | Act::RemoveForeign | Act::Remove => {
             &[(&edit.before, false)]

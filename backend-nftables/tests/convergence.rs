@@ -12,11 +12,13 @@ use backend_nftables::fake::{FakeKernel, Fault};
 use backend_nftables::netlink::Batch;
 use backend_nftables::{Batches, Blame, Evaluator, Host, Key, Renderer, Start, Value, failure};
 use common::edits::edit;
+use common::scenarios::scenario;
 use common::{TABLE, is_possible, render_with};
 use proptest::prelude::*;
 use svc_core::testing::{Aims, History, Source, Step, bytes, histories};
 use svc_core::{
-    Action, Base, Flow, IpFamily, Plan, Planner, Reconciler, Ruleset, Transaction, Verdict,
+    Action, Base, Flow, IpFamily, Plan, Planner, Protocol, Reconciler, Ruleset, Transaction,
+    Verdict,
 };
 
 proptest! {
@@ -37,7 +39,8 @@ struct Node {
     family: IpFamily,
     /// Somebody else has been at the table since it was read.
     interfered: bool,
-    last_error: String,
+    /// In words only where it is needed, as they take longer than most histories.
+    last_error: Option<(CommitError, Arc<Transaction<Key, Value>>)>,
 }
 
 /// Whether a first load takes one transaction or many.
@@ -60,7 +63,7 @@ pub(crate) fn converge(
         kernel: FakeKernel::new(TABLE, family),
         family,
         interfered: false,
-        last_error: String::new(),
+        last_error: None,
     };
     for step in &history.steps {
         match step {
@@ -118,9 +121,8 @@ impl Node {
                 match self.kernel.commit(&transaction) {
                     Ok(()) => self.reconciler.on_committed(),
                     Err(error) => {
-                        self.last_error =
-                            format!("{error:?} of {:#?}", refused(&error, &transaction));
                         self.reconciler.on_failed(failure(&error, &transaction));
+                        self.last_error = Some((error, transaction));
                     }
                 }
             }
@@ -148,10 +150,13 @@ impl Node {
                 };
             }
         }
-        Err(format!(
-            "four good rounds are not enough: {}",
-            self.last_error
-        ))
+        let what = self
+            .last_error
+            .as_ref()
+            .map_or_else(String::new, |(error, of)| {
+                format!("{error:?} of {:#?}", refused(error, of))
+            });
+        Err(format!("four good rounds are not enough: {what}"))
     }
 
     fn check_held(&self) -> Result<(), String> {
@@ -198,6 +203,15 @@ impl Node {
             .filter(|flow| is_possible(&plan, flow))
             .step_by(197)
             .collect();
+        self.check_flows_at_every_step(&plan, &flows, transaction)
+    }
+
+    fn check_flows_at_every_step(
+        &self,
+        plan: &Plan,
+        flows: &[Flow],
+        transaction: &Arc<Transaction<Key, Value>>,
+    ) -> Result<(), String> {
         let host = Host::of(&plan.node, plan.family);
         let verdicts = |kernel: &FakeKernel| -> Result<Vec<Verdict>, String> {
             let ruleset = kernel.ruleset();
@@ -249,6 +263,37 @@ impl Node {
         self.reconciler.verify();
         Ok(())
     }
+}
+
+/// Found by random histories: a new front end led to endpoints that went in the same transaction.
+#[test]
+fn a_front_end_that_comes_leads_to_the_endpoints_that_come_with_it() {
+    let [before, after] = [("80", "10.64.1.1"), ("81", "10.64.1.2")].map(|(port, endpoint)| {
+        let text = format!(
+            "service web ip=10.96.0.1 port={port}
+             slice web-1 web port=8080 {endpoint}@n1"
+        );
+        scenario(&text).plan(IpFamily::V4)
+    });
+    let mut node = Node {
+        reconciler: Reconciler::new(Renderer::new(TABLE, IpFamily::V4), IpFamily::V4),
+        kernel: FakeKernel::new(TABLE, IpFamily::V4),
+        family: IpFamily::V4,
+        interfered: false,
+        last_error: None,
+    };
+    let mut delta = Plan::empty(IpFamily::V4, before.node.clone()).diff(&before);
+    delta.node = Some(before.node.clone());
+    node.reconciler.change(&delta);
+    node.heal().unwrap();
+    node.reconciler.change(&before.diff(&after));
+    let Action::Commit(transaction) = node.reconciler.poll() else {
+        panic!("nothing to do");
+    };
+    let to = "10.96.0.1:81".parse().unwrap();
+    let flow = Flow::new("203.0.113.7".parse().unwrap(), to, Protocol::Tcp);
+    let checked = node.check_flows_at_every_step(&after, &[flow], &transaction);
+    assert_eq!(checked, Ok(()));
 }
 
 /// The edits of the groups that were refused.

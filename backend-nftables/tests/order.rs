@@ -73,14 +73,13 @@ fn what_is_new_comes_first_and_what_goes_last() {
         pools
         classes
         local_classes
-        frontends
-        addresses
         - endpoints
         endpoints
         - pools
         pools
         - frontends
         frontends
+        addresses
         - cluster_ips
         - frontends
         - pools
