@@ -75,13 +75,9 @@ impl Balancer {
 
     /// Each endpoint has the same chance (B-040).
     fn choose(&self, endpoints: &[Endpoint]) -> Vec<Rule> {
-        let count = endpoints.len();
-        let numbered = endpoints.iter().enumerate();
-        let choose = |(index, endpoint): (usize, &Endpoint)| {
-            let chance = Probability::of(1, count - index).map(Match::Random);
-            self.take(endpoint, chance)
-        };
-        numbered.map(choose).collect()
+        let shares = shares(endpoints);
+        let choose = |(endpoint, chance): (&Endpoint, _)| self.take(endpoint, chance);
+        shares.map(choose).collect()
     }
 
     /// Sends to an endpoint, and remembers the client.
@@ -132,6 +128,15 @@ impl Balancer {
         objects.push((Key::Set(pin), Value::Present));
         objects.push(chain_object(pin, rules));
     }
+}
+
+/// Each of a list with the chance that the rule for it must have, if those before did not match.
+pub(crate) fn shares<T>(list: &[T]) -> impl Iterator<Item = (&T, Option<Match>)> {
+    let share = |(index, item)| {
+        let chance = Probability::of(1, list.len() - index).map(Match::Random);
+        (item, chance)
+    };
+    list.iter().enumerate().map(share)
 }
 
 fn dnat(endpoint: &Endpoint) -> Target {

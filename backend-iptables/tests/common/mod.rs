@@ -393,9 +393,8 @@ pub fn deep_plan(family: IpFamily) -> Plan {
             IpFamily::V6 => Ipv6Addr::from_bits(value).into(),
         }
     };
-    for step in 0..8u32 {
-        let shift = bits - 4 * (step + 1);
-        add(at(home ^ (1 << shift)), 80, false);
+    for bit in 0..bits {
+        add(at(home ^ (1 << bit)), 80, false);
     }
     for port in 0..40u16 {
         add(at(home), 1000 + port, port == 0);
