@@ -329,7 +329,7 @@ mod tests {
             input.text().lines().filter(|line| *line == "*nat").count()
         };
         assert_eq!(blocks(Blocks::One), 1);
-        assert_eq!(blocks(Blocks::Several), 4);
+        assert_eq!(blocks(Blocks::Several), 3);
         let short = first_input(100, Blocks::Several);
         assert_eq!(short.text().matches("*nat").count(), 1);
     }
