@@ -52,8 +52,8 @@ const LEAF: usize = 10;
 const INLINED: usize = 2;
 
 /// Most nodes below each other, the root not counted. iptables-nft allows 15 nested chains, and a
-/// packet may be in 7 others: services, root, sources, routes, cluster, group and pin.
-const MAX_DEPTH: u8 = 8;
+/// packet may be in 8 others: services, root, sources, routes, cluster, two groups and pin.
+const MAX_DEPTH: u8 = 7;
 
 /// Most ranges with which [`name::SERVICES`] covers the addresses of a tree. Each lets traffic to
 /// no Service pass sooner, and has the kernel follow the whole tree once more whenever it checks

@@ -170,7 +170,7 @@ fn both_families_share_a_host() {
                 .unwrap();
             String::from_utf8(output.stdout).unwrap().lines().count()
         };
-        assert_eq!(sets(), 200, "one for each endpoint and family");
+        assert_eq!(sets(), 400, "one for each endpoint and family");
         for (kernel, reconciler, plan) in &mut families {
             reconciler.verify();
             let settled = reconciler.settle(kernel, 4).unwrap();
