@@ -8,12 +8,17 @@ use crate::key::{Key, Table, Value};
 use crate::name::{Anchor, ChainKind, ChainName, group_of};
 use crate::rule::{Match, Probability, Rule, Target};
 
-/// More endpoints are chosen in two steps, so that a packet is compared with tens of rules and a
-/// change rewrites one group.
+/// More endpoints are chosen in two steps or three, so that a packet is compared with few rules and
+/// a change rewrites one group.
 const FLAT: usize = 64;
 
 /// Endpoints that a group has on average, at least; at most twice as many.
-const GROUP: usize = 16;
+const GROUP: usize = 8;
+
+/// More groups are chosen in two steps: of a thousand endpoints a packet is compared with 17 rules
+/// instead of the 33 of groups of 16 in one step, and each of them draws a number. Measured with
+/// iptables-nft, a connection then takes 5.5 instead of 6.3 µs more than with one DNAT rule.
+const FEW_GROUPS: usize = 8;
 
 /// Most groups: their number has two hexadecimal digits.
 const MAX_GROUPS: usize = 256;
@@ -59,29 +64,49 @@ impl Balancer {
         if endpoints.len() <= FLAT {
             rules.extend(self.choose(endpoints));
         } else {
-            let groups = groups(endpoints);
-            let mut rest = endpoints.len();
-            for (index, group) in groups {
-                let chain = self.anchor.chain(kind, Some(index));
-                let chance = Probability::of(group.len(), rest).map(Match::Random);
-                rules.push(Rule::new(chance, Target::Goto(chain)));
-                rest -= group.len();
-                objects.push(chain_object(chain, self.choose(&group)));
-            }
+            rules.extend(self.choose_group(kind, endpoints, &mut objects));
         }
         objects.push(chain_object(self.anchor.chain(kind, None), rules));
         objects
     }
 
+    /// The rules that lead to groups of endpoints, and the chains of these.
+    fn choose_group(
+        &self,
+        kind: ChainKind,
+        endpoints: &[Endpoint],
+        objects: &mut Vec<(Key, Value)>,
+    ) -> Vec<Rule> {
+        let count = group_count(endpoints.len());
+        let mut parts = Vec::new();
+        for (index, group) in groups(endpoints, count) {
+            let chain = self.anchor.chain(kind, Some(index));
+            objects.push(chain_object(chain, self.choose(&group)));
+            parts.push((index, chain, group.len()));
+        }
+        if count <= FEW_GROUPS {
+            return lead(parts.iter().map(|(_, chain, size)| (*chain, *size)));
+        }
+        // As many groups in each half of a number's bits, and at most sixteen.
+        let low = count.trailing_zeros() / 2;
+        let mut halves = Vec::new();
+        for run in parts.chunk_by(|(a, ..), (b, ..)| a >> low == b >> low) {
+            let Some((index, ..)) = run.first() else {
+                continue;
+            };
+            let chain = self.anchor.outer_chain(kind, index >> low);
+            let inner = run.iter().map(|(_, chain, size)| (*chain, *size));
+            objects.push(chain_object(chain, lead(inner)));
+            halves.push((chain, run.iter().map(|(_, _, size)| size).sum()));
+        }
+        lead(halves.into_iter())
+    }
+
     /// Each endpoint has the same chance (B-040).
     fn choose(&self, endpoints: &[Endpoint]) -> Vec<Rule> {
-        let count = endpoints.len();
-        let numbered = endpoints.iter().enumerate();
-        let choose = |(index, endpoint): (usize, &Endpoint)| {
-            let chance = Probability::of(1, count - index).map(Match::Random);
-            self.take(endpoint, chance)
-        };
-        numbered.map(choose).collect()
+        let shares = shares(endpoints);
+        let choose = |(endpoint, chance): (&Endpoint, _)| self.take(endpoint, chance);
+        shares.map(choose).collect()
     }
 
     /// Sends to an endpoint, and remembers the client.
@@ -134,6 +159,26 @@ impl Balancer {
     }
 }
 
+/// Leads to each chain as often as it has endpoints.
+fn lead(parts: impl Iterator<Item = (ChainName, usize)> + Clone) -> Vec<Rule> {
+    let mut rest: usize = parts.clone().map(|(_, size)| size).sum();
+    let lead = |(chain, size)| {
+        let chance = Probability::of(size, rest).map(Match::Random);
+        rest -= size;
+        Rule::new(chance, Target::Goto(chain))
+    };
+    parts.map(lead).collect()
+}
+
+/// Each of a list with the chance that the rule for it must have, if those before did not match.
+pub(crate) fn shares<T>(list: &[T]) -> impl Iterator<Item = (&T, Option<Match>)> {
+    let share = |(index, item)| {
+        let chance = Probability::of(1, list.len() - index).map(Match::Random);
+        (item, chance)
+    };
+    list.iter().enumerate().map(share)
+}
+
 fn dnat(endpoint: &Endpoint) -> Target {
     Target::Dnat(endpoint.socket())
 }
@@ -144,13 +189,17 @@ pub(crate) fn chain_object(name: ChainName, rules: Vec<Rule>) -> (Key, Value) {
     (key, Value::Rules(Arc::from(rules)))
 }
 
+/// How many groups so many endpoints have, a power of two.
+fn group_count(endpoints: usize) -> usize {
+    let count = (endpoints / (2 * GROUP)).next_power_of_two();
+    count.min(MAX_GROUPS)
+}
+
 /// Groups that are not empty, by number.
 ///
 /// Members are found by a hash, not by their place in the list: an endpoint that comes or goes
 /// changes its own group, until the number of groups doubles.
-fn groups(endpoints: &[Endpoint]) -> Vec<(u8, Vec<Endpoint>)> {
-    let count = (endpoints.len() / (2 * GROUP)).next_power_of_two();
-    let count = count.min(MAX_GROUPS);
+fn groups(endpoints: &[Endpoint], count: usize) -> Vec<(u8, Vec<Endpoint>)> {
     let mut groups = vec![Vec::new(); count];
     for endpoint in endpoints {
         let number = group_of(endpoint.socket(), count as u64);

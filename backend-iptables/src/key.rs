@@ -1,7 +1,7 @@
 //! Which objects there are in the kernel, and what they hold.
 
 use std::fmt;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use svc_core::Protocol;
@@ -142,7 +142,7 @@ pub enum Key {
     Chain(Table, ChainName),
     /// A set of client addresses.
     Set(ChainName),
-    /// A front end: a rule in a tree, wherever that is.
+    /// A front end: one rule or a few in a tree, wherever that is.
     Entry(Entry),
     /// The jump from a hook.
     Jump(Jump),
@@ -158,12 +158,38 @@ pub enum Key {
 pub enum Value {
     /// The rules of a chain.
     Rules(Arc<[Rule]>),
-    /// The chain that a front end leads to.
-    To(ChainName),
+    /// What a front end leads to.
+    To(Goal),
     /// How many copies of a jump there are.
     Copies(u32),
     /// Nothing but that the object is there.
     Present,
+}
+
+/// What a front end leads to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Goal {
+    /// A chain.
+    Chain(ChainName),
+    /// One of a few endpoints, each with the same chance. No other front end leads to them, so
+    /// they need no chain: they stand in the tree.
+    Endpoints(Arc<[SocketAddr]>),
+}
+
+impl fmt::Display for Goal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Chain(chain) => write!(f, "{chain}"),
+            Self::Endpoints(endpoints) => {
+                let mut between = "";
+                endpoints.iter().try_for_each(|endpoint| {
+                    write!(f, "{between}{endpoint}")?;
+                    between = ", ";
+                    Ok(())
+                })
+            }
+        }
+    }
 }
 
 impl fmt::Display for Key {
@@ -193,7 +219,7 @@ impl fmt::Display for Value {
                     Ok(())
                 })
             }
-            Self::To(chain) => write!(f, "{chain}"),
+            Self::To(goal) => write!(f, "{goal}"),
             Self::Copies(count) => write!(f, "{count}"),
             Self::Present => f.write_str("present"),
         }

@@ -2,7 +2,7 @@
 //! nothing better.
 //!
 //! ```text
-//!  PREROUTING, OUTPUT ─► SVC-SERVICES ─┬─ -d <ClusterIPs> ─► SVC-CLUSTER ─► tree ─► …c, …l ─► DNAT
+//!  PREROUTING, OUTPUT ─► SVC-SERVICES ─┬─ -d <ClusterIPs> ─► SVC-CLUSTER ─► tree ─► DNAT, or …c, …l
 //!                                      ├─ -d <others> ────► SVC-XIPS, tree ─► …F ─► …X ─► …c, …l
 //!                                      └─ to this host ───► SVC-NODEPORTS, tree ─► …X ─► …c, …l
 //!  INPUT, FORWARD, OUTPUT ─► what nat marked is refused or dropped
@@ -17,8 +17,9 @@
 //! # Cost
 //!
 //! A packet is compared with tens of rules, not with one per Service: front ends stand in trees
-//! over address, protocol and port. A Service has one chain for each list of endpoints, an
-//! endpoint has none, and nothing outside table nat depends on a Service.
+//! over address, protocol and port. A Service whose only front end is a ClusterIP has a rule in
+//! the tree for each of its endpoints, if these are few; any other has one chain for each list of
+//! endpoints. An endpoint has no chain, and nothing outside table nat depends on a Service.
 //!
 //! A change rewrites the chains whose text differs, in one commit. What that costs is up to the
 //! variant. iptables-nft sends just these chains. **iptables-legacy cannot do that**: its kernel
@@ -78,7 +79,7 @@ pub use error::Error;
 pub use evaluate::Outcome;
 pub use host::{Detected, Variant, detect};
 pub use kernel::{Kernel, Options};
-pub use key::{Entry, Hook, Jump, Key, Table, Tree, Value};
+pub use key::{Entry, Goal, Hook, Jump, Key, Table, Tree, Value};
 pub use program::{Host, Program};
 pub use render::Renderer;
 pub use transaction::{Blocks, Input};

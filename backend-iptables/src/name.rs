@@ -66,7 +66,7 @@ impl ChainName {
         let text = self.as_str();
         let length = [12, 19, 25]
             .into_iter()
-            .find(|length| matches!(text.len().checked_sub(*length), Some(1 | 3)))?;
+            .find(|length| matches!(text.len().checked_sub(*length), Some(1..=3)))?;
         let stem = text.get(..length)?;
         Self::new(&format!("{stem}c"))
     }
@@ -230,6 +230,12 @@ impl Anchor {
                 ChainName::written(format_args!("{place}{protocol}{port:05}{kind}{index:02x}"))
             }
         }
+    }
+
+    /// The chain of a kind that leads to those whose index, in hexadecimal, starts with a digit.
+    pub(crate) fn outer_chain(&self, kind: ChainKind, digit: u8) -> ChainName {
+        let chain = self.chain(kind, None);
+        ChainName::written(format_args!("{chain}{digit:x}"))
     }
 
     /// The chain, the list of clients and the set that belong to one endpoint.

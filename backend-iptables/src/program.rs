@@ -31,8 +31,8 @@ impl Program {
                 (Key::Chain(table, name) | Key::Stray(table, name), Value::Rules(rules)) => {
                     program.add(*table, name.as_str(), rules.iter().cloned());
                 }
-                (Key::Entry(entry), Value::To(chain)) => {
-                    entries.insert(*entry, *chain);
+                (Key::Entry(entry), Value::To(goal)) => {
+                    entries.insert(*entry, goal.clone());
                 }
                 (Key::Jump(jump), Value::Copies(count)) => {
                     let rule = Rule::always(Target::Jump(jump.to));

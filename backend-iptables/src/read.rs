@@ -6,7 +6,7 @@ use std::sync::Arc;
 use svc_core::Ruleset;
 
 use crate::config::Config;
-use crate::key::{Hook, Jump, Key, Table, Value};
+use crate::key::{Goal, Hook, Jump, Key, Table, Value};
 use crate::name::{self, ChainName, Class, PREFIX, classify};
 use crate::rule::{Line, Match, Rule, Sense, Target, parse_line};
 use crate::skeleton::{self, JUMPS};
@@ -132,10 +132,8 @@ impl Saved {
             }
             let key = match (table, class(table, chain)) {
                 (Table::Nat, Class::Node(tree)) => {
-                    for rule in &rules {
-                        let entry = tree::entry_of(tree, rule, config.family);
-                        held.entries.extend(entry);
-                    }
+                    let entries = tree::entries_of(tree, &rules, config.family);
+                    held.entries.extend(entries);
                     nodes.insert(chain, rules);
                     continue;
                 }
@@ -145,12 +143,15 @@ impl Saved {
             ruleset.insert(key, Value::Rules(Arc::from(rules)));
         }
         // A rule that leads to a node is no front end.
-        held.entries.retain(|_, to| !nodes.contains_key(to));
+        held.entries.retain(|_, goal| match goal {
+            Goal::Chain(to) => !nodes.contains_key(to),
+            Goal::Endpoints(_) => true,
+        });
         if held.any {
             strays(config, &held.entries, nodes, &mut ruleset);
         }
-        for (entry, to) in &held.entries {
-            ruleset.insert(Key::Entry(*entry), Value::To(*to));
+        for (entry, goal) in &held.entries {
+            ruleset.insert(Key::Entry(*entry), Value::To(goal.clone()));
         }
         for (jump, copies) in self.jumps {
             ruleset.insert(Key::Jump(jump), Value::Copies(copies));

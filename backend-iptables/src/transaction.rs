@@ -13,7 +13,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use svc_core::Transaction;
 
 use crate::config::Config;
-use crate::key::{Entry, Jump, Key, Table, Value};
+use crate::key::{Entry, Goal, Jump, Key, Table, Value};
 use crate::name::{self, ChainName};
 use crate::skeleton::health_checks;
 use crate::tree::{self, Entries, Marked};
@@ -55,7 +55,7 @@ pub(crate) struct Writes {
     /// Whether `route_localnet` is needed.
     pub(crate) route_localnet: bool,
     /// The front ends that changed, as they were.
-    pub(crate) undo: BTreeMap<Entry, Option<ChainName>>,
+    pub(crate) undo: BTreeMap<Entry, Option<Goal>>,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -74,7 +74,7 @@ impl Held {
         transaction: &Transaction<Key, Value>,
     ) -> Writes {
         let mut writes = Writes::default();
-        let mut changes: BTreeMap<Entry, Option<ChainName>> = BTreeMap::new();
+        let mut changes: BTreeMap<Entry, Option<Goal>> = BTreeMap::new();
         let mut owners = BTreeMap::new();
         let mut strays = BTreeSet::new();
         for (index, group) in transaction.groups.iter().enumerate() {
@@ -82,8 +82,8 @@ impl Held {
                 match (&edit.key, &edit.after) {
                     // An object may pass from one service port to another: what is added wins,
                     // in whatever order the two come.
-                    (Key::Entry(entry), Some(Value::To(chain))) => {
-                        changes.insert(*entry, Some(*chain));
+                    (Key::Entry(entry), Some(Value::To(goal))) => {
+                        changes.insert(*entry, Some(goal.clone()));
                         owners.insert(*entry, index);
                     }
                     (Key::Entry(entry), _) => {
@@ -99,7 +99,7 @@ impl Held {
             }
         }
         let marks = Marked::of(config);
-        let held = |entry: &Entry| self.entries.get(entry).copied();
+        let held = |entry: &Entry| self.entries.get(entry).cloned();
         writes.undo = changes.keys().map(|entry| (*entry, held(entry))).collect();
         let edits = match self.any {
             true => tree::change(&mut self.entries, &changes, config.family, marks),
@@ -154,10 +154,10 @@ impl Held {
 
     /// Sets front ends, such as those of a transaction that was not applied back to what they
     /// were.
-    pub(crate) fn restore(&mut self, entries: &BTreeMap<Entry, Option<ChainName>>) {
+    pub(crate) fn restore(&mut self, entries: &BTreeMap<Entry, Option<Goal>>) {
         for (entry, to) in entries {
             match to {
-                Some(chain) => self.entries.insert(*entry, *chain),
+                Some(goal) => self.entries.insert(*entry, goal.clone()),
                 None => self.entries.remove(entry),
             };
         }
@@ -281,8 +281,14 @@ mod tests {
             };
             groups.push(group(vec![
                 (Key::Chain(Table::Nat, chain), Value::Rules(rules)),
-                (Key::Entry(entry(Tree::Cluster, ip)), Value::To(chain)),
-                (Key::Entry(entry(Tree::External, !ip)), Value::To(chain)),
+                (
+                    Key::Entry(entry(Tree::Cluster, ip)),
+                    Value::To(Goal::Chain(chain)),
+                ),
+                (
+                    Key::Entry(entry(Tree::External, !ip)),
+                    Value::To(Goal::Chain(chain)),
+                ),
             ]));
         }
         let transaction = Transaction {

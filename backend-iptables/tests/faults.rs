@@ -9,13 +9,14 @@ mod common;
 mod host;
 
 use std::fs::{self, File};
+use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use backend_iptables::rule::{Match, Rule, SourcePorts, Target};
-use backend_iptables::{Error, Key, Program, Table, Value, Variant};
+use backend_iptables::{Error, Goal, Key, Program, Table, Value, Variant};
 use host::{Host, assert_holds, each, reconciler, some_plan, start};
 use nix::fcntl::{Flock, FlockArg};
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
@@ -23,7 +24,8 @@ use nix::sched::{CloneFlags, unshare};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::{Pid, gettid};
 use svc_core::{
-    Base, Edit, EditGroup, Failure, NamespacedName, Protocol, ServicePortName, Transaction,
+    Base, Edit, EditGroup, Failure, IpFamily, NamespacedName, Protocol, ServicePortName,
+    Transaction,
 };
 
 /// Longer than anything here takes.
@@ -243,65 +245,97 @@ fn port_name(name: &str) -> ServicePortName {
 #[test]
 fn a_refused_rule_is_traced_to_its_service() {
     each(|host| {
-        let mut kernel = host.kernel();
-        let plan = some_plan(host.family, 0);
-        let mut reconciler = reconciler(&kernel, host.family);
-        start(&mut reconciler, &plan);
-        reconciler.settle(&mut kernel, 4).unwrap();
         let bad = [
             Rule::new([Match::Opaque("-m nonsense".into())], Target::Return),
             // Not from a chain that OUTPUT reaches.
             Rule::always(Target::Masquerade(SourcePorts::Kept)),
         ];
         for rule in bad {
-            let groups = (0..20u8).map(|number| {
+            let edits = |number: u8| {
                 let chain = format!("SVC-0a60ff{number:02x}-t00080c");
                 let chain = backend_iptables::name::ChainName::new(&chain).unwrap();
                 let rules = match number {
                     7 | 13 => vec![rule.clone()],
                     _ => vec![Rule::always(Target::Return)],
                 };
-                let entry = backend_iptables::Entry {
-                    tree: backend_iptables::Tree::Cluster,
-                    ip: common::ip(host.family, common::CLUSTER, 100 + number),
-                    protocol: Protocol::Tcp,
-                    port: 80,
-                };
-                EditGroup {
-                    name: Some(port_name(&format!("s{number}"))),
-                    edits: vec![
-                        edit(Key::Chain(Table::Nat, chain), Value::Rules(rules.into())),
-                        edit(Key::Entry(entry), Value::To(chain)),
-                    ],
-                }
-            });
-            let transaction = Transaction {
-                groups: groups.collect(),
-                base: Base::InUse,
+                vec![
+                    edit(Key::Chain(Table::Nat, chain), Value::Rules(rules.into())),
+                    front_end(host, number, Goal::Chain(chain)),
+                ]
             };
-            let mut left = transaction.clone();
-            let mut named = Vec::new();
-            // Some tools name one line at a time.
-            while let Err(error) = kernel.commit(&left) {
-                let Error::Refused(ports) = error else {
-                    panic!("{rule}: {error}");
-                };
-                let refused: Vec<_> = ports.into_iter().map(|(name, _)| name).collect();
-                assert!(!refused.is_empty());
-                left.groups.retain(|group| {
-                    !group
-                        .name
-                        .as_ref()
-                        .is_some_and(|name| refused.contains(name))
-                });
-                named.extend(refused);
-                kernel.read().unwrap();
-            }
-            named.sort();
-            assert_eq!(named, [port_name("s13"), port_name("s7")], "{rule}");
-            reconciler.verify();
-            reconciler.settle(&mut kernel, 4).unwrap();
-            assert_holds(host, &mut kernel, &plan);
+            assert_traced(host, &edits, &rule.to_string());
         }
     });
+}
+
+/// Rules of several Services are in one chain, and one of them is refused.
+#[test]
+fn a_refused_endpoint_in_a_tree_is_traced_to_its_service() {
+    each(|host| {
+        let other = match host.family {
+            IpFamily::V4 => IpFamily::V6,
+            IpFamily::V6 => IpFamily::V4,
+        };
+        let edits = |number: u8| {
+            let family = match number {
+                7 | 13 => other,
+                _ => host.family,
+            };
+            let endpoint = |n| SocketAddr::new(common::ip(family, common::PODS_HERE, n), 8080);
+            let goal = Goal::Endpoints((1..4).map(endpoint).collect());
+            vec![front_end(host, number, goal)]
+        };
+        assert_traced(host, &edits, "an endpoint of the other family");
+    });
+}
+
+fn front_end(host: &Host, number: u8, goal: Goal) -> Edit<Key, Value> {
+    let entry = backend_iptables::Entry {
+        tree: backend_iptables::Tree::Cluster,
+        ip: common::ip(host.family, common::CLUSTER, 100 + number),
+        protocol: Protocol::Tcp,
+        port: 80,
+    };
+    edit(Key::Entry(entry), Value::To(goal))
+}
+
+/// Of twenty Services beside those of a plan, two are refused: these are named, and all others can
+/// be applied.
+fn assert_traced(host: &Host, edits: &dyn Fn(u8) -> Vec<Edit<Key, Value>>, what: &str) {
+    let mut kernel = host.kernel();
+    let plan = some_plan(host.family, 0);
+    let mut reconciler = reconciler(&kernel, host.family);
+    start(&mut reconciler, &plan);
+    reconciler.settle(&mut kernel, 4).unwrap();
+    let groups = (0..20).map(|number| EditGroup {
+        name: Some(port_name(&format!("s{number}"))),
+        edits: edits(number),
+    });
+    let mut left = Transaction {
+        groups: groups.collect(),
+        base: Base::InUse,
+    };
+    let mut named = Vec::new();
+    // Some tools name one line at a time.
+    while let Err(error) = kernel.commit(&left) {
+        let Error::Refused(ports) = error else {
+            panic!("{what}: {error}");
+        };
+        let refused: Vec<_> = ports.into_iter().map(|(name, _)| name).collect();
+        assert!(!refused.is_empty());
+        let is_refused = |name: &Option<_>| name.as_ref().is_some_and(|n| refused.contains(n));
+        left.groups.retain(|group| !is_refused(&group.name));
+        named.extend(refused);
+        kernel.read().unwrap();
+    }
+    named.sort();
+    assert_eq!(named, [port_name("s13"), port_name("s7")], "{what}");
+    let held = kernel.read().unwrap();
+    let wanted = left
+        .edits()
+        .all(|edit| held.get(&edit.key) == edit.after.as_ref());
+    assert!(wanted, "{what}: the others are not there");
+    reconciler.verify();
+    reconciler.settle(&mut kernel, 4).unwrap();
+    assert_holds(host, &mut kernel, &plan);
 }

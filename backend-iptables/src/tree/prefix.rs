@@ -1,5 +1,5 @@
-//! Prefixes of entries: of the address, then of the protocol, then of the port, four bits at a
-//! time.
+//! Prefixes of entries: of the address, then of the protocol, which counts as one bit, then of the
+//! port.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -9,15 +9,22 @@ use crate::key::{Entry, Tree};
 use crate::name::{ChainName, NodePlace};
 use crate::rule::{Match, Sense};
 
-/// The first `steps` steps of an entry; what is beyond is zero.
+/// The first bits of an entry; what is beyond is zero.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Prefix {
     from: Entry,
-    steps: u32,
+    bits: u32,
 }
 
-/// Steps of a port; the protocol is one step.
-const PORT_STEPS: u32 = 4;
+/// Bits of a port; the protocol counts as one.
+const PORT_BITS: u32 = 16;
+
+/// A node splits by the bits up to the next multiple of this, in the address and in the port. The
+/// places do not depend on the entries, so that a node stays where it is when others come.
+///
+/// Measured among 10,000 Services: with sixteen children a packet is compared with five rules more
+/// on average, with four of them with two rules less and is in two chains more.
+const STEP: u32 = 3;
 
 impl Prefix {
     /// The prefix that every entry of a tree has.
@@ -28,22 +35,50 @@ impl Prefix {
             protocol: Protocol::Tcp,
             port: 0,
         };
-        Self { from, steps: 0 }
+        Self { from, bits: 0 }
     }
 
     /// The longest prefix that two entries of a tree have, the lower one first.
     pub(super) fn common(first: &Entry, last: &Entry) -> Self {
-        let same = ip_steps(first);
-        let port = u32::from(first.port ^ last.port) << 16;
-        let steps = match ip_difference(first.ip, last.ip) {
-            bits if first.ip != last.ip && same > 0 => bits / 4,
-            _ if first.protocol != last.protocol => same,
-            _ if first.port != last.port => same + 1 + port.leading_zeros() / 4,
-            _ => all_steps(first),
+        let ip_bits = ip_bits(first);
+        let bits = match ip_difference(first.ip, last.ip) {
+            bits if first.ip != last.ip && ip_bits > 0 => bits,
+            _ if first.protocol != last.protocol => ip_bits,
+            _ if first.port != last.port => ip_bits + 1 + (first.port ^ last.port).leading_zeros(),
+            _ => all_bits(first),
         };
+        Self::of(first, bits)
+    }
+
+    /// The first bits of an entry.
+    fn of(entry: &Entry, bits: u32) -> Self {
         Self {
-            from: filled(first, steps, Fill::Zeros),
-            steps,
+            from: filled(entry, bits, Fill::Zeros),
+            bits,
+        }
+    }
+
+    /// The longest prefix of this one that ends at a step.
+    pub(super) fn step(&self) -> Self {
+        let (start, _) = self.part();
+        let bits = self.bits - (self.bits - start) % STEP;
+        Self::of(&self.from, bits)
+    }
+
+    /// Whether a longer prefix is longer by a whole step.
+    pub(super) fn is_step_to(&self, longer: &Self) -> bool {
+        let (start, end) = self.part();
+        let next = self.bits + STEP - (self.bits - start) % STEP;
+        longer.bits >= next.min(end)
+    }
+
+    /// Where the part begins and ends that the next bit belongs to: address, protocol or port.
+    fn part(&self) -> (u32, u32) {
+        let (ip_bits, all) = (ip_bits(&self.from), all_bits(&self.from));
+        match self.bits {
+            bits if bits < ip_bits => (0, ip_bits),
+            bits if bits == ip_bits => (ip_bits, (ip_bits + 1).min(all)),
+            _ => (ip_bits + 1, all),
         }
     }
 
@@ -54,42 +89,38 @@ impl Prefix {
 
     /// The highest entry below the prefix.
     pub(super) fn last(&self) -> Entry {
-        filled(&self.from, self.steps, Fill::Ones)
+        filled(&self.from, self.bits, Fill::Ones)
     }
 
-    /// Whether nothing is left to split by.
-    pub(super) fn is_full(&self) -> bool {
-        self.steps == all_steps(&self.from)
-    }
-
-    /// The prefixes that are one step longer, in order.
-    pub(super) fn children(&self) -> impl Iterator<Item = Self> {
-        let ip_steps = ip_steps(&self.from);
-        let count: u16 = if self.steps == ip_steps { 3 } else { 16 };
+    /// The prefixes that are one bit longer, in order: two, or one for each protocol.
+    pub(super) fn halves(&self) -> impl Iterator<Item = Self> {
+        let ip_bits = ip_bits(&self.from);
+        let count: u16 = if self.bits == ip_bits { 3 } else { 2 };
         let prefix = *self;
         (0..count).map(move |value| {
             let mut from = prefix.from;
-            if prefix.steps < ip_steps {
-                from.ip = with_step(from.ip, prefix.steps, value);
-            } else if prefix.steps == ip_steps {
+            if prefix.bits < ip_bits {
+                from.ip = with_bit(from.ip, prefix.bits, value);
+            } else if prefix.bits == ip_bits {
                 let protocol = Protocol::ALL.get(usize::from(value));
                 from.protocol = protocol.copied().unwrap_or(from.protocol);
             } else {
-                from.port |= value << (12 - 4 * (prefix.steps - ip_steps - 1));
+                let place = PORT_BITS - 1 - (prefix.bits - ip_bits - 1);
+                from.port |= value.checked_shl(place).unwrap_or(0);
             }
             Self {
                 from,
-                steps: prefix.steps + 1,
+                bits: prefix.bits + 1,
             }
         })
     }
 
     /// What tells the entries below this prefix from others below `outer`.
     pub(super) fn matches(&self, outer: &Self) -> Vec<Match> {
-        let ip_steps = ip_steps(&self.from);
+        let ip_bits = ip_bits(&self.from);
         let mut matches = Vec::with_capacity(3);
-        if outer.steps < ip_steps {
-            let bits = u8::try_from(self.steps.min(ip_steps) * 4).unwrap_or(u8::MAX);
+        if outer.bits < ip_bits {
+            let bits = u8::try_from(self.bits.min(ip_bits)).unwrap_or(u8::MAX);
             if let Ok(net) = IpNet::new(self.from.ip, bits) {
                 matches.push(match self.from.tree {
                     Tree::Hairpin => Match::Source(Sense::Is, net),
@@ -99,10 +130,10 @@ impl Prefix {
                 });
             }
         }
-        if self.steps > ip_steps {
+        if self.bits > ip_bits {
             let protocol = self.from.protocol;
             matches.push(Match::Protocol(protocol));
-            if self.steps > ip_steps + 1 {
+            if self.bits > ip_bits + 1 {
                 let (first, last) = (self.first().port, self.last().port);
                 matches.push(Match::Ports(protocol, first, last));
             }
@@ -112,30 +143,30 @@ impl Prefix {
 
     /// The name of the node at this prefix.
     pub(super) fn chain(&self) -> ChainName {
-        let ip_steps = ip_steps(&self.from);
+        let ip_bits = ip_bits(&self.from);
         let place = NodePlace {
             tree: self.from.tree,
-            ip: (ip_steps > 0).then_some(self.from.ip),
-            bits: self.steps * 4,
-            tail: (self.steps > ip_steps).then_some((self.from.protocol, self.from.port)),
+            ip: (ip_bits > 0).then_some(self.from.ip),
+            bits: self.bits,
+            tail: (self.bits > ip_bits).then_some((self.from.protocol, self.from.port)),
         };
         place.chain()
     }
 }
 
-fn ip_steps(entry: &Entry) -> u32 {
+fn ip_bits(entry: &Entry) -> u32 {
     match (entry.tree, entry.ip) {
         (Tree::NodePort | Tree::Beside, _) => 0,
-        (Tree::Cluster | Tree::External | Tree::Hairpin, IpAddr::V4(_)) => 8,
-        (Tree::Cluster | Tree::External | Tree::Hairpin, IpAddr::V6(_)) => 32,
+        (Tree::Cluster | Tree::External | Tree::Hairpin, IpAddr::V4(_)) => 32,
+        (Tree::Cluster | Tree::External | Tree::Hairpin, IpAddr::V6(_)) => 128,
     }
 }
 
-fn all_steps(entry: &Entry) -> u32 {
+fn all_bits(entry: &Entry) -> u32 {
     match entry.tree {
-        Tree::Hairpin => ip_steps(entry),
+        Tree::Hairpin => ip_bits(entry),
         Tree::Cluster | Tree::External | Tree::NodePort | Tree::Beside => {
-            ip_steps(entry) + 1 + PORT_STEPS
+            ip_bits(entry) + 1 + PORT_BITS
         }
     }
 }
@@ -150,14 +181,14 @@ pub(super) fn ip_difference(a: IpAddr, b: IpAddr) -> u32 {
     }
 }
 
-fn with_step(ip: IpAddr, step: u32, value: u16) -> IpAddr {
+fn with_bit(ip: IpAddr, bit: u32, value: u16) -> IpAddr {
     match ip {
         IpAddr::V4(v4) => {
-            let bits = u32::from(value) << (28 - 4 * step);
+            let bits = u32::from(value) << (31 - bit);
             IpAddr::V4(Ipv4Addr::from_bits(v4.to_bits() | bits))
         }
         IpAddr::V6(v6) => {
-            let bits = u128::from(value) << (124 - 4 * step);
+            let bits = u128::from(value) << (127 - bit);
             IpAddr::V6(Ipv6Addr::from_bits(v6.to_bits() | bits))
         }
     }
@@ -169,34 +200,34 @@ enum Fill {
     Ones,
 }
 
-/// Replaces everything after some steps.
-fn filled(entry: &Entry, steps: u32, fill: Fill) -> Entry {
-    let ip_steps = ip_steps(entry);
+/// Replaces everything after some bits.
+fn filled(entry: &Entry, bits: u32, fill: Fill) -> Entry {
+    let ip_bits = ip_bits(entry);
     let mut entry = *entry;
     entry.ip = match entry.ip {
-        _ if ip_steps == 0 => entry.ip,
+        _ if ip_bits == 0 => entry.ip,
         IpAddr::V4(v4) => {
-            let rest = u32::MAX.checked_shr(4 * steps).unwrap_or(0);
+            let rest = u32::MAX.checked_shr(bits).unwrap_or(0);
             IpAddr::V4(Ipv4Addr::from_bits(match fill {
                 Fill::Zeros => v4.to_bits() & !rest,
                 Fill::Ones => v4.to_bits() | rest,
             }))
         }
         IpAddr::V6(v6) => {
-            let rest = u128::MAX.checked_shr(4 * steps).unwrap_or(0);
+            let rest = u128::MAX.checked_shr(bits).unwrap_or(0);
             IpAddr::V6(Ipv6Addr::from_bits(match fill {
                 Fill::Zeros => v6.to_bits() & !rest,
                 Fill::Ones => v6.to_bits() | rest,
             }))
         }
     };
-    if steps <= ip_steps {
+    if bits <= ip_bits {
         entry.protocol = match fill {
             Fill::Zeros => Protocol::Tcp,
             Fill::Ones => Protocol::Sctp,
         };
     }
-    let port_bits = 4 * steps.saturating_sub(ip_steps + 1);
+    let port_bits = bits.saturating_sub(ip_bits + 1);
     let rest = u16::MAX.checked_shr(port_bits).unwrap_or(0);
     entry.port = match fill {
         Fill::Zeros => entry.port & !rest,

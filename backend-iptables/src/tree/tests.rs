@@ -1,4 +1,4 @@
-use std::net::{Ipv4Addr, Ipv6Addr};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use proptest::prelude::*;
 use svc_core::Protocol;
@@ -7,8 +7,16 @@ use super::*;
 
 const MARKS: Marked = Marked { unserved: 0x8000 };
 
-fn target(number: u32) -> ChainName {
-    ChainName::new(&format!("SVC-{number:08x}-t00080c")).unwrap()
+/// A chain, or one to four endpoints.
+fn target(number: u32) -> Goal {
+    match number % 5 {
+        0 => Goal::Chain(ChainName::new(&format!("SVC-{number:08x}-t00080c")).unwrap()),
+        count => Goal::Endpoints((0..count).map(|n| endpoint(number + 7 * n)).collect()),
+    }
+}
+
+fn endpoint(number: u32) -> SocketAddr {
+    (Ipv4Addr::from_bits(0x0a40_0000 + number), 8080).into()
 }
 
 fn entry(tree: Tree, family: IpFamily, address: u32, protocol: u8, port: u16) -> Entry {
@@ -59,31 +67,44 @@ fn any_entries() -> impl Strategy<Value = (IpFamily, Vec<Entry>, Vec<Batch>)> {
     })
 }
 
-/// Follows a packet through a tree, as the kernel would.
-fn lookup(nodes: &Nodes, chain: ChainName, packet: &Entry, depth: u32) -> Option<ChainName> {
+/// Follows a packet through a tree, as the kernel would. Chance sends it to all endpoints.
+fn lookup(nodes: &Nodes, chain: ChainName, packet: &Entry, depth: u32) -> Option<Goal> {
     assert!(depth <= u32::from(MAX_DEPTH), "too deep");
     #[allow(clippy::wildcard_enum_match_arm, reason = "a tree has no others")]
     let matches = |m: &Match| match m {
         Match::Source(_, net) | Match::Destination(_, net) => net.contains(&packet.ip),
         Match::Protocol(protocol) => *protocol == packet.protocol,
         Match::Ports(_, first, last) => (*first..=*last).contains(&packet.port),
+        Match::Random(_) => true,
         other => panic!("{other:?} in a tree"),
     };
+    let mut endpoints = Vec::new();
     for (rule, _) in nodes.get(&chain)? {
-        if rule.matches().iter().all(matches) {
-            let to = rule.callee()?;
-            return match nodes.contains_key(&to) {
-                true => lookup(nodes, to, packet, depth + 1),
-                false => Some(to),
-            };
+        if !rule.matches().iter().all(matches) {
+            continue;
         }
+        if let Target::Dnat(endpoint) = rule.target() {
+            endpoints.push(*endpoint);
+            let random = |m: &Match| matches!(m, Match::Random(_));
+            match rule.matches().iter().any(random) {
+                true => continue,
+                false => return Some(Goal::Endpoints(endpoints.into())),
+            }
+        }
+        assert_eq!(endpoints, [], "chance runs out");
+        let to = rule.callee()?;
+        return match nodes.contains_key(&to) {
+            true => lookup(nodes, to, packet, depth + 1),
+            false => Some(Goal::Chain(to)),
+        };
     }
+    assert_eq!(endpoints, [], "chance runs out");
     None
 }
 
-fn entries_of(list: &[Entry]) -> Entries {
-    let numbered = (0..).zip(list);
-    numbered.map(|(n, entry)| (*entry, target(n))).collect()
+fn numbered(list: &[Entry]) -> Entries {
+    let pairs = (0..).zip(list);
+    pairs.map(|(n, entry)| (*entry, target(n))).collect()
 }
 
 proptest! {
@@ -91,29 +112,27 @@ proptest! {
 
     #[test]
     fn every_entry_is_found_and_nothing_else((family, list, other) in any_entries()) {
-        let entries = entries_of(&list);
+        let entries = numbered(&list);
         let nodes = all_nodes(&entries, family, MARKS);
         let strangers = other.iter().flatten().map(|(entry, _)| entry);
         for packet in list.iter().chain(strangers) {
             let found = lookup(&nodes, name::root(packet.tree), packet, 0);
-            prop_assert_eq!(found, entries.get(packet).copied(), "{}", packet);
+            prop_assert_eq!(found, entries.get(packet).cloned(), "{}", packet);
         }
+        let mut read = Entries::new();
         for (chain, rules) in &nodes {
-            for (rule, _) in rules {
-                let name::Class::Node(tree) = name::classify(*chain) else { continue };
-                let read = entry_of(tree, rule, family);
-                let leaf = rule.callee().is_some_and(|to| !nodes.contains_key(&to));
-                prop_assert_eq!(read.is_some(), leaf, "{}", rule);
-                if let Some((entry, to)) = read {
-                    prop_assert_eq!(entries.get(&entry), Some(&to));
-                }
+            let name::Class::Node(tree) = name::classify(*chain) else { continue };
+            let rules: Vec<Rule> = rules.iter().map(|(rule, _)| rule.clone()).collect();
+            for (entry, goal) in entries_of(tree, &rules, family) {
+                prop_assert!(read.insert(entry, goal).is_none(), "{} is there twice", entry);
             }
         }
+        prop_assert_eq!(read, entries);
     }
 
     #[test]
     fn changes_lead_where_a_fresh_tree_would_be((family, list, batches) in any_entries()) {
-        let mut entries = entries_of(&list);
+        let mut entries = numbered(&list);
         let mut nodes = all_nodes(&entries, family, MARKS);
         for (round, batch) in (1u32..).zip(&batches) {
             let change_of = |(n, (entry, added)): (u32, &(Entry, bool))| {
@@ -136,7 +155,7 @@ proptest! {
 
     #[test]
     fn covers_hold_every_address((family, list, _) in any_entries()) {
-        let entries = entries_of(&list);
+        let entries = numbered(&list);
         for tree in [Tree::Cluster, Tree::External] {
             let most = most_covers(tree);
             let nets = cover::covers(&entries, tree, family, most);
@@ -150,19 +169,50 @@ proptest! {
     }
 }
 
+/// Ten thousand Services with three endpoints each, at random addresses of a /12 and one after
+/// the other.
 #[test]
 fn a_full_range_compares_few_rules() {
-    let list: Vec<Entry> = (0..10_000u32)
-        .map(|n| {
-            let ip = 0x0a60_0000 + n.wrapping_mul(2_654_435_761) % (1 << 20);
-            entry(Tree::Cluster, IpFamily::V4, ip, 0, 80)
-        })
-        .collect();
-    let nodes = all_nodes(&entries_of(&list), IpFamily::V4, MARKS);
-    let longest = nodes.values().map(Vec::len).max().unwrap();
-    assert!(longest <= LEAF + 16, "{longest} rules in one node");
-    let total: usize = nodes.len();
-    assert!(total < 1_500, "{total} nodes");
+    let places: [fn(u32) -> u32; 2] = [|n| n.wrapping_mul(2_654_435_761) % (1 << 20), |n| n + 1];
+    for place in places {
+        let list: Vec<Entry> = (0..10_000)
+            .map(|n| entry(Tree::Cluster, IpFamily::V4, 0x0a60_0000 + place(n), 0, 80))
+            .collect();
+        let three = Goal::Endpoints((0..3).map(endpoint).collect());
+        let entries = list.iter().map(|entry| (*entry, three.clone())).collect();
+        let nodes = all_nodes(&entries, IpFamily::V4, MARKS);
+        let (mean, most) = mean_and_most(&compared(&nodes, &list));
+        println!(
+            "{} nodes, {mean:.1} and at most {most} rules compared",
+            nodes.len()
+        );
+        assert!(mean < 32.0, "{mean} rules on average");
+        assert!(most < 60, "{most} rules at most");
+        assert!(nodes.len() < 3_000, "{} nodes", nodes.len());
+    }
+}
+
+/// With how many rules a packet to each front end is compared, at most: chance takes the last.
+fn compared(nodes: &Nodes, list: &[Entry]) -> Vec<usize> {
+    let mut reached = BTreeMap::new();
+    follow(nodes, name::CLUSTER_IPS, 0, &mut reached);
+    list.iter().map(|entry| reached[entry]).collect()
+}
+
+fn follow(nodes: &Nodes, chain: ChainName, before: usize, reached: &mut BTreeMap<Entry, usize>) {
+    for (index, (rule, entry)) in (1..).zip(&nodes[&chain]) {
+        match (entry, rule.callee()) {
+            (Some(entry), _) => drop(reached.insert(*entry, before + index)),
+            (None, Some(to)) => follow(nodes, to, before + index, reached),
+            (None, None) => panic!("{rule} in a tree"),
+        }
+    }
+}
+
+fn mean_and_most(compared: &[usize]) -> (f64, usize) {
+    let sum: usize = compared.iter().sum();
+    let most = compared.iter().max().copied().unwrap_or(0);
+    (sum as f64 / compared.len() as f64, most)
 }
 
 #[test]
@@ -170,7 +220,7 @@ fn one_change_writes_one_node() {
     let list: Vec<Entry> = (0..10_000u32)
         .map(|n| entry(Tree::Cluster, IpFamily::V4, 0x0a60_0000 + n * 50, 0, 80))
         .collect();
-    let mut entries = entries_of(&list);
+    let mut entries = numbered(&list);
     let changes = BTreeMap::from([(list[5_000], Some(target(77_777)))]);
     let edits = change(&mut entries, &changes, IpFamily::V4, MARKS);
     assert_eq!((edits.written.len(), edits.removed.len()), (1, 0));

@@ -60,8 +60,8 @@ fn port(family: IpFamily) -> impl Strategy<Value = (ServicePort, Vec<SliceEndpoi
     let number = prop::sample::select(vec![80u16, 443, 30_801]);
     let node_port = prop::option::of(30_800u16..30_806);
     let endpoints = prop::collection::vec(endpoint(family), 0..5);
-    // Now and then enough for groups.
-    let many = (70u8..90).prop_map(move |count| {
+    // Now and then enough for groups, or for groups of groups.
+    let many = prop_oneof![3 => 70u8..90, 1 => 150u8..160].prop_map(move |count| {
         let endpoint = |number| {
             let mut endpoint = SliceEndpoint::new(ip(family, PODS_HERE, number), Conditions::READY);
             endpoint.node = Some("n1".into());
@@ -361,7 +361,7 @@ pub fn deep_plan(family: IpFamily) -> Plan {
             app_protocol: None,
         }];
         let endpoint = |n: u8| SliceEndpoint::new(ip(family, PODS_HERE, n), Conditions::READY);
-        let count = if deep { 100 } else { 1 };
+        let count = if deep { 200 } else { 1 };
         let slice = EndpointSlice {
             name: NamespacedName::new("ns", format!("s{number}-a")),
             service: name.name,
@@ -393,9 +393,8 @@ pub fn deep_plan(family: IpFamily) -> Plan {
             IpFamily::V6 => Ipv6Addr::from_bits(value).into(),
         }
     };
-    for step in 0..8u32 {
-        let shift = bits - 4 * (step + 1);
-        add(at(home ^ (1 << shift)), 80, false);
+    for bit in 0..bits {
+        add(at(home ^ (1 << bit)), 80, false);
     }
     for port in 0..40u16 {
         add(at(home), 1000 + port, port == 0);
