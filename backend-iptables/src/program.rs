@@ -1,10 +1,10 @@
 //! A complete set of chains: what the kernel runs.
 
 use std::collections::BTreeMap;
-use std::fmt::{self, Write};
+use std::fmt;
 use std::net::IpAddr;
 
-use svc_core::{IpFamily, Ruleset};
+use svc_core::{IpFamily, Ruleset, ServicePortName};
 
 use crate::config::Config;
 use crate::key::{Hook, Key, Table, Value};
@@ -122,6 +122,44 @@ impl Program {
         depth
     }
 
+    /// Prints the chains, with a comment where rules for somebody else begin.
+    pub(crate) fn write<'n>(
+        &self,
+        f: &mut fmt::Formatter<'_>,
+        owner: impl Fn(Table, &str, &Rule) -> Option<&'n ServicePortName>,
+    ) -> fmt::Result {
+        for table in Table::ALL {
+            let chains = || {
+                let all = self.chains.iter();
+                all.filter(move |((of, _), _)| *of == table)
+            };
+            writeln!(f, "*{}", table.name())?;
+            for ((_, name), _) in chains() {
+                let policy = match Hook::ALL.iter().any(|hook| hook.name() == name) {
+                    true => "ACCEPT",
+                    false => "-",
+                };
+                writeln!(f, ":{name} {policy} [0:0]")?;
+            }
+            let mut said = None;
+            for ((_, name), rules) in chains() {
+                for rule in rules {
+                    let owner = owner(table, name, rule);
+                    match owner {
+                        _ if owner == said => {}
+                        // A name with a line feed would go on as a rule.
+                        Some(owner) => writeln!(f, "# {}", owner.to_string().escape_debug())?,
+                        None => writeln!(f, "# no single Service")?,
+                    }
+                    said = owner;
+                    writeln!(f, "-A {name} {rule}")?;
+                }
+            }
+            f.write_str("COMMIT\n")?;
+        }
+        Ok(())
+    }
+
     fn add(&mut self, table: Table, chain: &str, rules: impl IntoIterator<Item = Rule>) {
         let rules = rules.into_iter();
         match self.chains.get_mut(&(table, chain.to_owned())) {
@@ -137,28 +175,7 @@ impl Program {
 /// As `iptables-save` would print it, without counters.
 impl fmt::Display for Program {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for table in Table::ALL {
-            let chains = || {
-                let all = self.chains.iter();
-                all.filter(move |((of, _), _)| *of == table)
-            };
-            writeln!(f, "*{}", table.name())?;
-            for ((_, name), _) in chains() {
-                let policy = match Hook::ALL.iter().any(|hook| hook.name() == name) {
-                    true => "ACCEPT",
-                    false => "-",
-                };
-                writeln!(f, ":{name} {policy} [0:0]")?;
-            }
-            for ((_, name), rules) in chains() {
-                for rule in rules {
-                    writeln!(f, "-A {name} {rule}")?;
-                }
-            }
-            f.write_str("COMMIT")?;
-            f.write_char('\n')?;
-        }
-        Ok(())
+        self.write(f, |_, _, _| None)
     }
 }
 

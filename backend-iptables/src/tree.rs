@@ -357,7 +357,7 @@ pub(crate) fn entries_of(tree: Tree, rules: &[Rule], family: IpFamily) -> Vec<(E
 }
 
 /// The entry that a rule is for.
-fn entry_of(tree: Tree, rule: &Rule, family: IpFamily) -> Option<Entry> {
+pub(crate) fn entry_of(tree: Tree, rule: &Rule, family: IpFamily) -> Option<Entry> {
     let host = |net: &IpNet| (net.prefix_len() == net.max_prefix_len()).then(|| net.addr());
     let matches = match rule.matches() {
         [matches @ .., Match::Random(_)] => matches,

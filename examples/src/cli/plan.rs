@@ -7,7 +7,7 @@ use serde_json::json;
 use svc_core::config::{IpvsConfig, ProxyMode};
 use svc_core::{
     Endpoint, Frontend, FrontendAddress, FrontendKind, IpFamily, LocalDetector, Masquerade, Plan,
-    Protocol, Route, Ruleset, Scope, ServicePortPlan, SourceRanges, address_text, render,
+    Protocol, Render, Route, Ruleset, Scope, ServicePortPlan, SourceRanges, address_text, render,
 };
 
 use super::input::InputArgs;
@@ -36,7 +36,7 @@ pub enum PlanOutput {
     /// The same for programs that read nft's JSON; what that has no words for is left away
     #[cfg(feature = "nft-json")]
     NftJson,
-    /// The chains of both families, as iptables-save prints them
+    /// The chains of both families, as iptables-save prints them, with the Services that rules are for
     Iptables,
     /// The virtual servers of both families, as ipvsadm -Sn prints them after a sync
     Ipvsadm,
@@ -98,9 +98,14 @@ fn nftables(plan: &Plan) -> Ruleset<backend_nftables::Key, backend_nftables::Val
 /// The iptables ruleset of a plan.
 fn iptables(plan: &Plan) -> String {
     let config = backend_iptables::Config::new(plan.family);
-    let ruleset = render(&mut backend_iptables::Renderer::new(config), plan);
+    let mut renderer = backend_iptables::Renderer::new(config);
+    let ruleset = render(&mut renderer, plan);
     let program = backend_iptables::Program::of(&config, &ruleset);
-    format!("# {}\n{program}", plan.family)
+    let mut listing = backend_iptables::Listing::new(&program, plan.family);
+    for (name, port) in &plan.service_ports {
+        listing.name(name, &renderer.service_port(&plan.node, name, port));
+    }
+    format!("# {}\n{listing}", plan.family)
 }
 
 /// The virtual servers of plans, as ipvsadm prints them.
