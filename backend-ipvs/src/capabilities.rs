@@ -1,4 +1,8 @@
 //! Where IPVS does something else than a plan says, declared.
+//!
+//! This is about plans that the kernel shows. On the way from one to the next, packets go the old way or
+//! the new one, but for those of pods and the node to a front end that goes from one service port to
+//! another while both have a mark: they may get to any endpoint that one of the two has or had.
 
 use std::fmt;
 

@@ -206,10 +206,15 @@ impl<S: System> Kernel<S> {
         self.make_servers(&work, refusals)?;
         work.without(|group| refusals.contains(group));
         self.set_servers(&work.set_servers)?;
-        self.make_destinations(&work)?;
+        self.make_destinations(&work, |id| !work.is_left(id))?;
+        self.change_table(&work.marks.leave)?;
+        self.make_destinations(&work, |id| work.is_left(id))?;
+        self.change_table(&work.marks.switch)?;
         self.make_addresses(&work.new_addresses, refusals)?;
         work.without(|group| refusals.contains(group));
-        self.remove_destinations(&work)?;
+        self.remove_destinations(&work, |id| work.is_entered(id))?;
+        self.change_table(&work.marks.enter)?;
+        self.remove_destinations(&work, |id| !work.is_entered(id))?;
         self.remove_servers(&work.old_servers)?;
         self.remove_addresses(&work.old_addresses)?;
         if let Some((_, Change::Remove)) = work.link {
@@ -287,16 +292,22 @@ impl<S: System> Kernel<S> {
         Ok(())
     }
 
-    fn make_destinations(&mut self, work: &Work) -> Result<(), Error> {
+    fn make_destinations(
+        &mut self,
+        work: &Work,
+        of: impl Fn(ServerId) -> bool,
+    ) -> Result<(), Error> {
         let mut requests = Vec::new();
-        for (_, (id, at, value)) in &work.new_destinations {
+        let new = work.new_destinations.iter();
+        for (_, (id, at, value)) in new.filter(|(_, (id, ..))| of(*id)) {
             // One that was to go is still there (B-296).
             requests.push(match self.drains.stop(&(*id, *at)) {
                 true => Request::SetDestination(*id, *at, *value),
                 false => Request::NewDestination(*id, *at, *value),
             });
         }
-        for (_, (id, at, value)) in &work.set_destinations {
+        let set = work.set_destinations.iter();
+        for (_, (id, at, value)) in set.filter(|(_, (id, ..))| of(*id)) {
             self.drains.stop(&(*id, *at));
             requests.push(Request::SetDestination(*id, *at, *value));
         }
@@ -344,11 +355,16 @@ impl<S: System> Kernel<S> {
     }
 
     /// Drains destinations or deletes them. Those of a virtual server that goes go with it.
-    fn remove_destinations(&mut self, work: &Work) -> Result<(), Error> {
+    fn remove_destinations(
+        &mut self,
+        work: &Work,
+        of: impl Fn(ServerId) -> bool,
+    ) -> Result<(), Error> {
         let going: BTreeSet<ServerId> = work.old_servers.iter().map(|(_, id)| *id).collect();
         let mut requests = Vec::new();
         let mut look = BTreeSet::new();
-        for (_, (id, at, value)) in &work.old_destinations {
+        let old = work.old_destinations.iter();
+        for (_, (id, at, value)) in old.filter(|(_, (id, ..))| of(*id)) {
             if going.contains(id) {
                 continue;
             }

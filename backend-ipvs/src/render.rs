@@ -403,7 +403,7 @@ fn octets(ip: IpAddr) -> Bytes {
 }
 
 /// The mark that an element of `marks` tells.
-fn read_mark(value: &ElementValue) -> Option<u32> {
+pub(crate) fn read_mark(value: &ElementValue) -> Option<u32> {
     match value.data.as_ref()? {
         Data::Value(mark) => Some(u32::from_ne_bytes(mark.as_slice().try_into().ok()?)),
         Data::Verdict(_) => None,

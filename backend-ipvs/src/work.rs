@@ -4,17 +4,18 @@
 //!  1  companion table: what is new and what refuses
 //!  2  link
 //!  3  virtual servers: new and changed
-//!  4  destinations: new and changed
+//!  4  destinations: new and changed        (marks: see `Marks`)
 //!  5  addresses: new                       (from here on clients come)
 //!  6  destinations: drained or deleted
 //!  7  virtual servers: deleted
 //!  8  addresses: deleted
-//!  9  companion table: what is gone, marks, and what refuses no more
+//!  9  companion table: what is gone and what refuses no more
 //! ```
 //!
 //! A front end is in the companion table before its virtual server exists and after: so the table
 //! always tells which virtual servers are ours.
 
+use std::collections::BTreeSet;
 use std::mem;
 use std::net::{IpAddr, SocketAddr};
 
@@ -23,6 +24,7 @@ use svc_core::{Edit, Transaction};
 
 use crate::companion::{self, SetId};
 use crate::key::{Destination, Key, Server, ServerId, Value};
+use crate::render::read_mark;
 
 /// Something to do, and the index of the group that asks for it.
 pub(crate) type Of<T> = (usize, T);
@@ -42,6 +44,32 @@ pub(crate) struct Work {
     pub(crate) old_servers: Vec<Of<ServerId>>,
     pub(crate) old_addresses: Vec<Of<IpAddr>>,
     pub(crate) table_last: Vec<Of<TableEdit>>,
+    pub(crate) marks: Marks,
+}
+
+/// Edits of marks, each at a moment when the front end finds what it needs in the virtual server it
+/// goes to, and nothing of others in the one it leaves.
+///
+/// ```text
+///  destinations: new, of addresses and of new virtual servers with marks
+///  leave   a virtual server that may get destinations that are not for this front end any more
+///  destinations: new, of other virtual servers with marks
+///  switch  from one such virtual server to another
+///  destinations: old, of virtual servers with marks
+///  enter   a virtual server that had destinations that were not for this front end yet
+///  destinations: old, of addresses
+/// ```
+///
+/// The front ends of a service port share its mark. So one that switches is, for some steps, with
+/// all destinations that either service port has or had: each order has such steps where two of
+/// them swap front ends.
+#[derive(Debug, Default)]
+pub(crate) struct Marks {
+    /// Those whose virtual servers are new.
+    new: BTreeSet<u32>,
+    pub(crate) leave: Vec<Of<TableEdit>>,
+    pub(crate) switch: Vec<Of<TableEdit>>,
+    pub(crate) enter: Vec<Of<TableEdit>>,
 }
 
 /// An edit of the companion table.
@@ -63,7 +91,39 @@ impl Work {
             }
         }
         work.make_room();
+        work.sort_marks();
         work
+    }
+
+    fn sort_marks(&mut self) {
+        let new = self.new_servers.iter().filter_map(|(_, (id, _))| match id {
+            ServerId::Marked(_, mark) => Some(*mark),
+            ServerId::At(..) => None,
+        });
+        self.marks.new.extend(new);
+        for (group, edit) in mem::take(&mut self.marks.switch) {
+            let list = match (&edit.before, mark(&edit)) {
+                (_, None) => &mut self.marks.leave,
+                (_, Some(mark)) if self.marks.new.contains(&mark) => &mut self.marks.leave,
+                (Some(_), Some(_)) => &mut self.marks.switch,
+                (None, Some(_)) => &mut self.marks.enter,
+            };
+            list.push((group, edit));
+        }
+    }
+
+    /// Whether a virtual server gets destinations only when front ends have left.
+    pub(crate) fn is_left(&self, id: ServerId) -> bool {
+        !self.marks.leave.is_empty() && self.had_mark(id)
+    }
+
+    /// Whether a virtual server loses destinations before front ends enter.
+    pub(crate) fn is_entered(&self, id: ServerId) -> bool {
+        !self.marks.enter.is_empty() && self.had_mark(id)
+    }
+
+    fn had_mark(&self, id: ServerId) -> bool {
+        matches!(id, ServerId::Marked(_, mark) if !self.marks.new.contains(&mark))
     }
 
     /// Takes ranges away at once where new ones overlap them: no set holds both.
@@ -97,10 +157,14 @@ impl Work {
                     before: table_value(before.as_ref()),
                     after: table_value(after.as_ref()),
                 };
-                match is_late(&edit) {
-                    false => self.table_first.push((group, edit)),
-                    true => self.table_last.push((group, edit)),
-                }
+                let mark = matches!(edit.key, companion::Key::Element(SetId::Marks, _));
+                let list = match (mark, &edit.after) {
+                    (true, _) => &mut self.marks.switch,
+                    (false, Some(_)) => &mut self.table_first,
+                    // Waits until virtual servers are gone.
+                    (false, None) => &mut self.table_last,
+                };
+                list.push((group, edit));
             }
             (Key::Link, None, Some(_)) => self.link = Some((group, Change::Make)),
             (Key::Link, Some(_), None) => self.link = Some((group, Change::Remove)),
@@ -144,6 +208,9 @@ impl Work {
         keep(&mut self.old_servers, &refused);
         keep(&mut self.old_addresses, &refused);
         keep(&mut self.table_last, &refused);
+        keep(&mut self.marks.leave, &refused);
+        keep(&mut self.marks.switch, &refused);
+        keep(&mut self.marks.enter, &refused);
     }
 }
 
@@ -167,9 +234,10 @@ fn range(edit: &TableEdit) -> Option<(Bytes, Bytes)> {
     }
 }
 
-/// Whether an edit waits until destinations are there, or virtual servers are gone.
-fn is_late(edit: &TableEdit) -> bool {
-    // A mark leads to a virtual server of its own.
-    let mark = matches!(edit.key, companion::Key::Element(SetId::Marks, _));
-    mark || edit.after.is_none()
+/// The mark that an edit gives a front end.
+fn mark(edit: &TableEdit) -> Option<u32> {
+    match edit.after.as_ref()? {
+        companion::Value::Element(value) => read_mark(value),
+        companion::Value::Table(_) | companion::Value::Set(_) | companion::Value::Chain(_) => None,
+    }
 }

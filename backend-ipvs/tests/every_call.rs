@@ -11,7 +11,7 @@ use backend_ipvs::{Kernel, Renderer, Settings};
 use common::render_with;
 use common::steps::{check_steps, same};
 use svc_core::testing::{Aims, Scenario};
-use svc_core::{Action, IpFamily, Planner, Reconciler};
+use svc_core::{Action, Flow, FrontendAddress, IpFamily, Plan, Planner, Reconciler};
 
 #[test]
 fn replacing_endpoints() {
@@ -72,6 +72,51 @@ fn source_ranges() {
     check(&narrow, open);
 }
 
+/// Pods and the node find their endpoints all the while, first by the address and then by a mark.
+#[test]
+fn a_local_policy_where_no_endpoint_is() {
+    let cluster = "service web type=LoadBalancer ip=10.96.0.1 port=80@30080 vip=192.0.2.1
+         slice web-1 web port=8080 10.64.2.1@n2 10.64.2.2@n2";
+    let local = cluster.replace("vip=", "etp=Local vip=");
+    check(cluster, &local);
+    check(&local, cluster);
+}
+
+/// A front end that goes, or comes, is at no time with endpoints that its Service did not have while
+/// it had the front end: all front ends share the virtual server that goes by the mark.
+#[test]
+fn a_front_end_less_and_other_endpoints() {
+    let two =
+        "service web type=LoadBalancer etp=Local ip=10.96.0.1 port=80 vip=192.0.2.1 vip=192.0.2.2
+         slice web-1 web port=8080 10.64.2.1@n2";
+    let one = two
+        .replace(" vip=192.0.2.2", "")
+        .replace("10.64.2.1", "10.64.2.2");
+    check(two, &one);
+    check(&one, two);
+}
+
+/// An address goes from one Service to another, with marks of their own.
+#[test]
+fn handing_over_an_address() {
+    let services = |first, second, endpoints: [&str; 2]| {
+        let [a, b] = endpoints;
+        format!(
+            "service a type=LoadBalancer etp=Local ip=10.96.0.1 port=80 vip={first}
+             slice a-1 a port=8080 {a}
+             service b type=LoadBalancer etp=Local ip=10.96.0.2 port=80 vip={second}
+             slice b-1 b port=8080 {b}"
+        )
+    };
+    let before = services("192.0.2.1", "192.0.2.2", ["10.64.2.1@n2", "10.64.2.2@n2"]);
+    let swapped = services("192.0.2.2", "192.0.2.1", ["10.64.2.3@n2", "10.64.2.4@n2"]);
+    check(&before, &swapped);
+    // The new owner gets its mark with the address, or has none.
+    let cluster = |text: &str| text.replacen("etp=Local ", "", 1);
+    check_undisturbed(&cluster(&before), &swapped);
+    check_undisturbed(&before, &cluster(&swapped));
+}
+
 struct Node {
     planner: Planner,
     reconciler: Reconciler<Renderer>,
@@ -101,6 +146,16 @@ fn check(before: &str, after: &str) {
     }
 }
 
+fn check_undisturbed(before: &str, after: &str) {
+    let never = Fault::Break { applied: 0 };
+    assert!(!fails_at(
+        &scenario(before),
+        &scenario(after),
+        u32::MAX,
+        never
+    ));
+}
+
 /// Lets that call of the change fail; `false` if there are not so many.
 fn fails_at(before: &Scenario, after: &Scenario, call: u32, fault: Fault) -> bool {
     let what = format!("{fault:?} of call {call}");
@@ -126,7 +181,8 @@ fn fails_at(before: &Scenario, after: &Scenario, call: u32, fault: Fault) -> boo
     node.kernel.system().heal();
     let steps = node.kernel.system().record.take().unwrap();
     let aims = Aims::of(&wanted);
-    let flows = aims.every_flow().step_by(41);
+    let some = aims.every_flow().step_by(41);
+    let flows = some.chain([&shown, &wanted].into_iter().flat_map(to_frontends));
     // Where somebody else removes a virtual server, packets notice.
     if !matches!(
         fault,
@@ -140,6 +196,31 @@ fn fails_at(before: &Scenario, after: &Scenario, call: u32, fault: Fault) -> boo
     }
     node.settle(&what);
     failed
+}
+
+/// From a pod, the node and a client outside to each front end.
+fn to_frontends(plan: &Plan) -> Vec<Flow> {
+    let node = plan.node.addresses[0];
+    let sources = [
+        ("10.64.9.9".parse().unwrap(), Some("eth0".into())),
+        ("203.0.113.9".parse().unwrap(), Some("eth0".into())),
+        (node, None),
+    ];
+    let all = plan.service_ports.iter();
+    let frontends =
+        all.flat_map(|(name, plan)| plan.frontends.iter().map(|f| (name.protocol, f.at)));
+    let flows = frontends.flat_map(|(protocol, at)| {
+        sources.clone().map(|(source, interface)| Flow {
+            source,
+            destination: match at {
+                FrontendAddress::Ip(at) => at,
+                FrontendAddress::NodePort(port) => (node, port).into(),
+            },
+            protocol,
+            interface,
+        })
+    });
+    flows.collect()
 }
 
 fn refuse(index: usize, errno: Errno) -> Fault {
