@@ -1,16 +1,27 @@
 //! From edits to batches, in an order that is sane at every step.
 //!
-//! What is new comes first, in the order of [`Key`]: an endpoint before the pool that counts it,
-//! a pool before the front end that leads to it. Then what changes. Then what goes, in the
+//! What is new comes first, in the order of [`Key`]: an endpoint before the pool that counts it.
+//! Then front ends that go, what changes, and front ends that come. Then what else goes, in the
 //! opposite order. A packet that looks in between finds the old way or the new one.
 //!
-//! Front ends that come wait until all has changed that they may lead to: their Service may get
-//! other endpoints in the same transaction. One that goes leads to those for a moment.
+//! A front end and the endpoints that it leads to may change in the same transaction. Whatever
+//! happens to the endpoints, more, fewer or others,
+//!
+//! | a front end that | changes | as |
+//! |---|---|---|
+//! | goes | before them | it would lead to endpoints that it never had |
+//! | comes | after them | it would lead to endpoints that it never gets |
+//! | is rewritten | in the batch that changes them | in either order it would lead to neither |
+//!
+//! An address comes after its front ends and goes before them, as it refuses what they do not take.
+//! An address that changes its kind, and a front end that passes to another Service, need one batch
+//! with all they touch too. So [`split`] never cuts between such operations.
 //!
 //! Some things that go have to make room first: ranges, which may not overlap, and rules, as long
 //! as there are any that refer to what goes.
 
-use std::collections::BTreeSet;
+mod split;
+
 use std::ops::Range;
 
 use svc_core::{Base, Edit, Transaction};
@@ -20,12 +31,8 @@ use crate::netlink::{Batch, Existing, Place, TableId};
 use crate::read::Reading;
 use crate::rule::{Bytes, Element, ElementKind, SetFlags, SetName};
 use crate::schema;
-
-/// Bytes of a batch from which on a new one is begun, where a transaction may be split: small
-/// batches load twice as fast as large ones, and nobody waits long for the kernel's lock.
-pub const BATCH_BYTES: usize = 72 * 1024;
-/// Bytes up to which a change of a ruleset in use is one batch.
-pub(crate) const ATOMIC_BYTES: usize = 4 * 1024 * 1024;
+pub use split::BATCH_BYTES;
+use split::{FIRST, Limits, bring_together, split};
 
 /// Batches that apply a transaction, one after the other.
 ///
@@ -34,7 +41,7 @@ pub(crate) const ATOMIC_BYTES: usize = 4 * 1024 * 1024;
 pub struct Batches<'a> {
     table: TableId,
     start: Start,
-    base: Base,
+    transaction: &'a Transaction<Key, Value>,
     operations: Vec<Operation<'a>>,
     /// Operations of each batch, in order.
     batches: Vec<Range<usize>>,
@@ -67,6 +74,8 @@ struct Operation<'a> {
     act: Act,
     /// Its place: by what it does, then by the kind of object.
     place: u32,
+    /// Those of one unit share a batch; see [`split`].
+    unit: u32,
 }
 
 impl<'a> Operation<'a> {
@@ -74,7 +83,7 @@ impl<'a> Operation<'a> {
         let rank = edit.key.rank();
         let in_order = match act {
             Act::Flush | Act::RemoveRange | Act::Add | Act::Change | Act::Announce => rank,
-            Act::RemoveForeign | Act::Remove => RANKS - rank,
+            Act::Withdraw | Act::RemoveForeign | Act::Remove => RANKS - rank,
         };
         let place = act as u32 * RANKS + in_order;
         Self {
@@ -82,6 +91,7 @@ impl<'a> Operation<'a> {
             edit,
             act,
             place,
+            unit: FIRST,
         }
     }
 }
@@ -97,8 +107,10 @@ enum Act {
     /// Removes a range, to make room for others.
     RemoveRange,
     Add,
+    /// Removes a front end or an address.
+    Withdraw,
     Change,
-    /// Adds a front end.
+    /// Adds a front end or an address.
     Announce,
     /// Removes a set of somebody else: its verdicts may lead to chains that go.
     RemoveForeign,
@@ -110,15 +122,8 @@ impl<'a> Batches<'a> {
     pub fn new(table: TableId, start: Start, transaction: &'a Transaction<Key, Value>) -> Self {
         let mut operations = Vec::with_capacity(transaction.edits().count());
         let foreign = transaction.edits().any(|edit| is_foreign_chain(&edit.key));
-        // Until its hooks are there nothing is in use.
-        let in_use = !transaction
-            .edits()
-            .any(|edit| matches!(edit.key, Key::BaseChain(_)));
+        let in_use = is_in_use(transaction);
         for (group, edits) in (0u32..).zip(&transaction.groups) {
-            let coming = match transaction.base {
-                Base::InUse if in_use => Some(Coming::of(&edits.edits)),
-                Base::InUse | Base::Empty => None,
-            };
             for edit in &edits.edits {
                 let operation = |act| Operation::new(group, edit, act);
                 // Chains of others may refer to each other, and ours to them.
@@ -128,34 +133,41 @@ impl<'a> Batches<'a> {
                 if replaces_range(edit) {
                     operations.extend([Act::RemoveRange, Act::Add].map(operation));
                 } else {
-                    let waits = coming.as_ref().is_some_and(|coming| coming.has(edit));
-                    operations.push(operation(match waits {
-                        true => Act::Announce,
-                        false => act(edit),
-                    }));
+                    operations.push(operation(act(edit, in_use)));
                 }
             }
         }
         // Stable: what is of one kind stays in the order of the groups, which costs no look at keys.
         operations.sort_by_key(|operation| operation.place);
-        let base = transaction.base;
-        let limit = limit(&operations, start, base);
-        Self {
+        let limits = Limits::of(&operations, start, transaction.base);
+        let batches = Self {
             table,
             start,
-            base,
-            batches: split(&operations, base, limit),
+            transaction,
             operations,
-        }
+            batches: Vec::new(),
+        };
+        batches.within(limits)
     }
 
-    /// The same in batches of about so many bytes: the order alone keeps a ruleset in use sane.
+    /// The same in batches of about so many bytes: what belongs together is cut if it has more.
     #[must_use]
     pub fn in_batches_of(self, bytes: usize) -> Self {
-        Self {
-            batches: split(&self.operations, self.base, bytes),
-            ..self
+        self.within(Limits::bytes(bytes))
+    }
+
+    /// The same in as many batches as keep a ruleset in use sane.
+    #[must_use]
+    pub fn in_single_steps(self) -> Self {
+        self.within(Limits::SINGLE)
+    }
+
+    fn within(mut self, limits: Limits) -> Self {
+        if !limits.is_none() && is_in_use(self.transaction) {
+            bring_together(&mut self.operations, &self.transaction.groups);
         }
+        self.batches = split(&self.operations, self.transaction.base, limits);
+        self
     }
 
     /// Number of batches.
@@ -243,45 +255,33 @@ const MANY_OPERATIONS: usize = 64;
 /// Tag of what belongs to no group.
 const NO_GROUP: u32 = u32::MAX;
 
-/// Front ends of a group that come.
-#[derive(Debug)]
-struct Coming<'a>(BTreeSet<&'a Bytes>);
-
-impl<'a> Coming<'a> {
-    fn of(edits: &'a [Edit<Key, Value>]) -> Self {
-        let mut coming = BTreeSet::new();
-        for edit in edits.iter().filter(|edit| edit.before.is_none()) {
-            if let Key::Element(SetId::Frontends, key) = &edit.key {
-                coming.insert(key);
-            }
-        }
-        Self(coming)
-    }
-
-    /// Whether an edit has to wait for all changes.
-    fn has(&self, edit: &Edit<Key, Value>) -> bool {
-        let Key::Element(set, key) = &edit.key else {
-            return false;
-        };
-        // What comes for a front end that is there takes packets from it at once.
-        let of_frontend =
-            matches!(set, SetId::LocalFrontends | SetId::Frontends) && self.0.contains(key);
-        // Without its front ends an address refuses, or lets pass what would be dropped.
-        let address = matches!(set, SetId::Addresses | SetId::ClusterIps);
-        edit.before.is_none() && (of_frontend || address)
-    }
+/// Whether packets meet the ruleset that changes: until its hooks are there nothing is in use.
+fn is_in_use(transaction: &Transaction<Key, Value>) -> bool {
+    let hooked =
+        |edit: &Edit<Key, Value>| edit.before.is_none() && matches!(edit.key, Key::BaseChain(_));
+    transaction.base == Base::InUse && !transaction.edits().any(hooked)
 }
 
-fn act(edit: &Edit<Key, Value>) -> Act {
+fn act(edit: &Edit<Key, Value>, in_use: bool) -> Act {
     match (&edit.before, &edit.after, &edit.key) {
+        (None, _, Key::Element(set, _)) if in_use && leads(set) => Act::Announce,
         (None, _, _) => Act::Add,
         // Emptied before the rules or elements come that are objects of their own.
         (Some(_), Some(_), Key::Chain(ChainId::Firewall) | Key::Set(_)) => Act::Add,
         (Some(_), Some(_), _) => Act::Change,
         (Some(_), None, Key::Element(set, _)) if has_ranges(set) => Act::RemoveRange,
+        (Some(_), None, Key::Element(set, _)) if in_use && leads(set) => Act::Withdraw,
         (Some(_), None, Key::Set(SetId::Foreign(_))) => Act::RemoveForeign,
         (Some(_), None, _) => Act::Remove,
     }
+}
+
+/// Whether a set leads packets into the maps.
+fn leads(set: &SetId) -> bool {
+    matches!(
+        set,
+        SetId::LocalFrontends | SetId::Frontends | SetId::Addresses | SetId::ClusterIps
+    )
 }
 
 /// Whether one range takes the place of another: it may overlap a third that is new.
@@ -301,57 +301,6 @@ fn is_foreign_chain(key: &Key) -> bool {
     )
 }
 
-/// The bytes from which on a new batch is begun.
-///
-/// A ruleset that is not in use may come in any number of batches, as long as what makes it used
-/// comes last. One that is in use changes in one, unless that is too large.
-fn limit(operations: &[Operation<'_>], start: Start, base: Base) -> usize {
-    match (base, start) {
-        (Base::Empty, Start::AsRead) => BATCH_BYTES,
-        (Base::InUse, _) | (Base::Empty, Start::Useless) => {
-            let bytes: usize = operations.iter().map(bytes).sum();
-            match bytes <= ATOMIC_BYTES {
-                true => usize::MAX,
-                false => BATCH_BYTES,
-            }
-        }
-    }
-}
-
-fn split(operations: &[Operation<'_>], base: Base, limit: usize) -> Vec<Range<usize>> {
-    let mut batches = Vec::new();
-    let (mut start, mut size) = (0, 0);
-    for (index, operation) in operations.iter().enumerate() {
-        // The hooks: whatever came before is complete when they appear.
-        let hooks = base == Base::Empty && matches!(operation.edit.key, Key::BaseChain(_));
-        let first_hook =
-            hooks && limit < usize::MAX && index > 0 && !is_hook(operations.get(index - 1));
-        if (size >= limit && !hooks) || first_hook {
-            batches.push(start..index);
-            (start, size) = (index, 0);
-        }
-        size += bytes(operation);
-    }
-    batches.extend((start < operations.len()).then_some(start..operations.len()));
-    batches
-}
-
-fn is_hook(operation: Option<&Operation<'_>>) -> bool {
-    operation.is_some_and(|operation| matches!(operation.edit.key, Key::BaseChain(_)))
-}
-
-/// About the bytes of an operation.
-fn bytes(operation: &Operation<'_>) -> usize {
-    let of = |value: &Option<Value>| match value {
-        None => 0,
-        Some(Value::Element(value)) if value.comment().is_none() => 40,
-        Some(Value::Element(_)) => 80,
-        Some(Value::Table(_) | Value::Set(_) | Value::Rule(_)) => 400,
-        Some(Value::Chain(_)) => 2000,
-    };
-    of(&operation.edit.before) + of(&operation.edit.after)
-}
-
 /// Writes the edit of an element.
 fn write_edit(
     batch: &mut Batch,
@@ -365,7 +314,7 @@ fn write_edit(
     let halves = match operation.act {
         Act::Add | Act::Announce => &[(&edit.after, true)][..],
         Act::Change => &[(&edit.before, false), (&edit.after, true)],
-        Act::Flush | Act::RemoveRange | Act::RemoveForeign | Act::Remove => {
+        Act::Flush | Act::RemoveRange | Act::Withdraw | Act::RemoveForeign | Act::Remove => {
             &[(&edit.before, false)]
         }
     };

@@ -4,6 +4,8 @@
 
 mod common;
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use backend_nftables::fake::FakeKernel;
 use backend_nftables::netlink::{Batch, What, requests};
 use backend_nftables::{Batches, Blame, Renderer, Start};
@@ -73,6 +75,8 @@ fn what_is_new_comes_first_and_what_goes_last() {
         pools
         classes
         local_classes
+        - cluster_ips
+        - frontends
         - endpoints
         endpoints
         - pools
@@ -80,14 +84,42 @@ fn what_is_new_comes_first_and_what_goes_last() {
         - frontends
         frontends
         addresses
-        - cluster_ips
-        - frontends
         - pools
         - hairpin
         - endpoints"#]]
     .assert_eq(&shown[0].1.join("\n"));
     // The same in as many batches as there are operations.
     assert!(batches(&transaction, Start::AsRead, Some(1)).len() > 30);
+}
+
+#[test]
+fn a_change_of_more_than_one_batch_cuts_no_service() {
+    // All endpoints move on, and each Service has more of them.
+    let [before, after] = [55, 56].map(|endpoints| many(1_000, endpoints).plan(IpFamily::V4));
+    let transaction = transaction(Some(&before), &after);
+    let table = FakeKernel::new(TABLE, IpFamily::V4).table().clone();
+    let batches = Batches::new(table.clone(), Start::AsRead, &transaction);
+    let mut batch = Batch::new(table);
+    // Pool to the batches in which packets see it change.
+    let mut seen: BTreeMap<Vec<u8>, BTreeSet<usize>> = BTreeMap::new();
+    for index in 0..batches.len() {
+        batches.write(index, Blame::Group, &mut batch);
+        assert!(batch.byte_len() < 200_000, "{}", batch.byte_len());
+        for request in requests(&batch).unwrap() {
+            let What::DeleteElements(set, elements) = request.what else {
+                continue;
+            };
+            if ["endpoints", "pools"].contains(&set.as_str()) {
+                let pools = elements.iter().map(|element| element.key[..4].to_vec());
+                for pool in pools {
+                    seen.entry(pool).or_default().insert(index);
+                }
+            }
+        }
+    }
+    assert!(batches.len() > 50, "{}", batches.len());
+    assert_eq!(seen.len(), 1_000);
+    assert!(seen.values().all(|batches| batches.len() == 1));
 }
 
 /// Bytes of each batch, and the kinds of objects in it, each run once.
