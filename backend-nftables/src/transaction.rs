@@ -15,7 +15,7 @@
 //!
 //! An address comes after its front ends and goes before them, as it refuses what they do not take.
 //! An address that changes its kind, and a front end that passes to another Service, need one batch
-//! with all they touch too. So [`split`] never cuts between such operations.
+//! with all they touch too. So [`mod@split`] never cuts between such operations.
 //!
 //! Some things that go have to make room first: ranges, which may not overlap, and rules, as long
 //! as there are any that refer to what goes.
@@ -74,7 +74,7 @@ struct Operation<'a> {
     act: Act,
     /// Its place: by what it does, then by the kind of object.
     place: u32,
-    /// Those of one unit share a batch; see [`split`].
+    /// Those of one unit share a batch; see [`mod@split`].
     unit: u32,
 }
 

@@ -84,17 +84,25 @@ pub(super) fn split(operations: &[Operation<'_>], base: Base, limits: Limits) ->
         return batches;
     }
     for unit in operations.chunk_by(is_one_unit) {
+        let whole: usize = unit.iter().map(bytes).sum();
         // The hooks: whatever came before is complete when they appear.
-        let hooks = base == Base::Empty && unit.iter().all(is_hook);
-        let mut full = hooks || size + unit.iter().map(bytes).sum::<usize>() > limits.shared;
+        let hooks = base == Base::Empty && unit.first().is_some_and(is_hook);
+        if (hooks || size + whole > limits.shared) && start < end {
+            batches.push(start..end);
+            (start, size) = (end, 0);
+        }
+        if hooks || whole <= limits.alone {
+            size += whole;
+            end += unit.len();
+            continue;
+        }
         for operation in unit {
-            if full && start < end {
+            if size >= limits.alone {
                 batches.push(start..end);
                 (start, size) = (end, 0);
             }
             size += bytes(operation);
             end += 1;
-            full = !hooks && size >= limits.alone;
         }
     }
     batches.extend((start < end).then_some(start..end));
