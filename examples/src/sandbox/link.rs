@@ -216,7 +216,7 @@ impl Namespace {
     ///
     /// # Errors
     ///
-    /// [`Error::NotReady`] after a second, or [`Error::Rtnetlink`].
+    /// [`Error::NotReady`] after ten seconds, or [`Error::Rtnetlink`].
     pub fn wait_ready(&self, link: &str, addresses: &[IpAddr]) -> Result<(), Error> {
         self.wait_until(format_args!("link {link}"), |rtnl| {
             Ok(rtnl.link(link)?.operational)
@@ -248,5 +248,6 @@ impl Namespace {
 
 /// Number of the main routing table.
 const MAIN_TABLE: u8 = 254;
-const READY_LIMIT: Duration = Duration::from_secs(1);
+/// The kernel gathers changes of links for up to a second, and an emulated machine is slow besides.
+const READY_LIMIT: Duration = Duration::from_secs(10);
 const READY_INTERVAL: Duration = Duration::from_micros(200);
