@@ -196,7 +196,13 @@ fn kernel_release() -> (u32, u32) {
 fn a_table_of_very_many_endpoints_is_read_as_it_is() {
     in_namespace(|| {
         // More than that are looked up, not listed, as long as there is nothing else.
-        let plan = many(17_000, 3).plan(IpFamily::V4);
+        // An older kernel lists in any case.
+        let services = if kernel_release() >= (6, 16) {
+            17_000
+        } else {
+            1_000
+        };
+        let plan = many(services, 3).plan(IpFamily::V4);
         let mut proxy = Proxy::new(&plan);
         proxy.settle();
         let wanted = render(&plan);
