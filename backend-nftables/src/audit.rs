@@ -72,6 +72,11 @@ impl Audit {
         if self.frame == Frame::Due {
             groups.extend(compare_frame(reconciler, kernel)?);
             self.frame = Frame::Compared;
+            if groups.is_empty() && !kernel.overfull()?.is_empty() {
+                // Which elements nobody asked for, only a comparison of everything can tell.
+                reconciler.verify();
+                return Ok(Vec::new());
+            }
         }
         // What is mended first may be what the others are in.
         if groups.is_empty() {
@@ -147,10 +152,6 @@ fn compare_frame(
     let mut groups = compare(vec![(None, elements)], kernel)?;
     groups.push(EditGroup { name: None, edits });
     groups.retain(|group| !group.edits.is_empty());
-    if groups.is_empty() && !kernel.overfull()?.is_empty() {
-        // Which elements nobody asked for, only a comparison of everything can tell.
-        reconciler.verify();
-    }
     Ok(groups)
 }
 

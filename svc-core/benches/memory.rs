@@ -58,17 +58,8 @@ fn event(endpoint: u32, names: &[Name], zones: &[Arc<EndpointExtra>]) -> Vec<Eve
     );
     let mut events = Vec::new();
     if slice.is_multiple_of(SLICES_OF_A_SERVICE) {
-        let mut object = Service::named(name.clone());
-        object.cluster_ips = vec![Ipv4Addr::from_bits(0x0a60_0000 + service).into()];
-        object.ip_families = vec![IpFamily::V4];
-        object.ports = vec![ServicePort {
-            name: "http".into(),
-            protocol: Protocol::Tcp,
-            port: 80,
-            target_port: TargetPort::Number(8080),
-            node_port: None,
-            app_protocol: None,
-        }];
+        let ip = Ipv4Addr::from_bits(0x0a60_0000 + service);
+        let object = http_service(name.clone(), Some(ip));
         events.push(Event::Service(WatchEvent::InitApply(object)));
     }
     let endpoints = (endpoint..endpoint + SLICE).map(|e| SliceEndpoint {
@@ -79,9 +70,37 @@ fn event(endpoint: u32, names: &[Name], zones: &[Arc<EndpointExtra>]) -> Vec<Eve
             Conditions::READY,
         )
     });
-    events.push(Event::EndpointSlice(WatchEvent::InitApply(EndpointSlice {
-        name: NamespacedName::new(name.namespace, format!("{}-{slice}", name.name)),
-        service: name.name,
+    let object = http_slice(name, slice, endpoints.collect());
+    events.push(Event::EndpointSlice(WatchEvent::InitApply(object)));
+    events
+}
+
+/// A Service with one port; headless without an address.
+fn http_service(name: NamespacedName, ip: Option<Ipv4Addr>) -> Service {
+    let mut object = Service::named(name);
+    object.headless = ip.is_none();
+    object.cluster_ips = ip.into_iter().map(Into::into).collect();
+    object.ip_families = vec![IpFamily::V4];
+    object.ports = vec![ServicePort {
+        name: "http".into(),
+        protocol: Protocol::Tcp,
+        port: 80,
+        target_port: TargetPort::Number(8080),
+        node_port: None,
+        app_protocol: None,
+    }];
+    object
+}
+
+/// A slice of it.
+fn http_slice(
+    service: NamespacedName,
+    number: u32,
+    endpoints: Box<[SliceEndpoint]>,
+) -> EndpointSlice {
+    EndpointSlice {
+        name: NamespacedName::new(service.namespace, format!("{}-{number}", service.name)),
+        service: service.name,
         family: IpFamily::V4,
         ports: Box::new([EndpointPort {
             name: "http".into(),
@@ -89,13 +108,12 @@ fn event(endpoint: u32, names: &[Name], zones: &[Arc<EndpointExtra>]) -> Vec<Eve
             port: 8080,
             app_protocol: None,
         }]),
-        endpoints: endpoints.collect(),
+        endpoints,
         headless: false,
         managed_by: None,
         labels: None,
         trigger_time: None,
-    })));
-    events
+    }
 }
 
 /// Feeds objects as a watch does, each with strings of its own, as conversion makes them.
@@ -180,39 +198,12 @@ const ENDPOINTS_OF_A_SERVICE: u32 = 3;
 
 fn small_service(number: u32, headless: bool) -> [Event; 2] {
     let name = NamespacedName::new(format!("team-{}", number % 50), format!("service-{number}"));
-    let mut object = Service::named(name.clone());
-    object.headless = headless;
-    if !headless {
-        object.cluster_ips = vec![Ipv4Addr::from_bits(0x0a60_0000 + number).into()];
-    }
-    object.ip_families = vec![IpFamily::V4];
-    object.ports = vec![ServicePort {
-        name: "http".into(),
-        protocol: Protocol::Tcp,
-        port: 80,
-        target_port: TargetPort::Number(8080),
-        node_port: None,
-        app_protocol: None,
-    }];
+    let ip = (!headless).then_some(Ipv4Addr::from_bits(0x0a60_0000 + number));
+    let object = http_service(name.clone(), ip);
     let first = 0x0a80_0000 + number * ENDPOINTS_OF_A_SERVICE;
     let addresses = (first..first + ENDPOINTS_OF_A_SERVICE).map(Ipv4Addr::from_bits);
     let endpoints = addresses.map(|ip| SliceEndpoint::new(ip.into(), Conditions::READY));
-    let slice = EndpointSlice {
-        name: NamespacedName::new(name.namespace, format!("{}-a", name.name)),
-        service: name.name,
-        family: IpFamily::V4,
-        ports: Box::new([EndpointPort {
-            name: "http".into(),
-            protocol: Protocol::Tcp,
-            port: 8080,
-            app_protocol: None,
-        }]),
-        endpoints: endpoints.collect(),
-        headless: false,
-        managed_by: None,
-        labels: None,
-        trigger_time: None,
-    };
+    let slice = http_slice(name, 0, endpoints.collect());
     [
         Event::Service(WatchEvent::InitApply(object)),
         Event::EndpointSlice(WatchEvent::InitApply(slice)),
