@@ -148,28 +148,8 @@ fn killed_syncs(host: &Host) {
         wait_for_moment(&mut child, number, first);
         end(&mut child, number);
         assert!(is_free(host), "kill {number} left the lock taken");
-        let left = Program::parse(&host.save(&[])).ours().to_string();
-        // A start looks what the kernel has, with chains that no hook reaches.
-        let probes = |line: &&str| line.contains("SVC-PROBE");
-        let left: Vec<_> = left.lines().filter(|line| !probes(line)).collect();
-        let left = tables(&left.join("\n"));
-        let state = match (left.get("*filter"), left.get("*nat")) {
-            (None, None) => "nothing",
-            (Some(filter), None) if *filter == whole[0]["*filter"] => "filter alone",
-            (Some(filter), Some(nat)) if *filter == whole[0]["*filter"] => {
-                let is = |plan: &&BTreeMap<String, String>| plan["*nat"] == *nat;
-                match whole.iter().position(|plan| is(&plan)) {
-                    Some(0) => "one",
-                    Some(_) => "the other",
-                    None => panic!("kill {number} left neither table nat:\n{nat}"),
-                }
-            }
-            (filter, nat) => panic!(
-                "kill {number} left\n{}\n{}",
-                filter.map_or("", String::as_str),
-                nat.map_or("", String::as_str)
-            ),
-        };
+        let state =
+            what_is_left(host, &whole).unwrap_or_else(|left| panic!("kill {number} left\n{left}"));
         *found.entry(state).or_insert(0) += 1;
         // The next start repairs.
         let plan = &plans[usize::from(number % 8 < 4)];
@@ -187,6 +167,27 @@ fn killed_syncs(host: &Host) {
     let met = |state| found.contains_key(state);
     let all = met("one") && met("the other") && met("nothing");
     assert!(kills < 40 || all, "{found:?}");
+}
+
+/// Which of the two plans the tables show; what they hold, if neither.
+fn what_is_left(
+    host: &Host,
+    whole: &[BTreeMap<String, String>; 2],
+) -> Result<&'static str, String> {
+    let left = Program::parse(&host.save(&[])).ours().to_string();
+    // A start looks what the kernel has, with chains that no hook reaches.
+    let probes = |line: &&str| line.contains("SVC-PROBE");
+    let left: Vec<_> = left.lines().filter(|line| !probes(line)).collect();
+    let left = left.join("\n");
+    let held = tables(&left);
+    let right_filter = held.get("*filter") == whole[0].get("*filter");
+    match held.get("*nat") {
+        None if held.is_empty() => Ok("nothing"),
+        None if right_filter => Ok("filter alone"),
+        Some(nat) if right_filter && *nat == whole[0]["*nat"] => Ok("one"),
+        Some(nat) if right_filter && *nat == whole[1]["*nat"] => Ok("the other"),
+        None | Some(_) => Err(left),
+    }
 }
 
 fn wanted(config: &Config, plan: &Plan) -> String {

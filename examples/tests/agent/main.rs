@@ -47,6 +47,10 @@ fn main() -> ExitCode {
         own("foreign_edits_at_random", faults::random_edits),
         own("two_agents_on_one_table", faults::two_agents),
         own("two_iptables_agents_are_named", rivals::iptables),
+        own(
+            "programs_in_passing_name_an_agent",
+            rivals::iptables_in_passing,
+        ),
         own("two_nftables_agents_are_named", rivals::nftables),
         own("a_silent_listener_holds_up_nobody", rivals::silent_listener),
         own("two_ipvs_agents_are_named", rivals::ipvs),
