@@ -50,13 +50,38 @@ where
     let (mut input, mut families) = open(input, backend, settings)?;
     let code = input.report();
     backend.prepare(&mut families, &settings.node)?;
+    plan(backend, &mut input.planner, &mut families)?;
     let reports = update(&mut input.planner, &mut families)?;
     report(backend, &reports, &families);
-    for family in &mut families {
-        let plan = input.planner.plan(family.reconciler.family());
-        backend.applied(&mut family.kernel, &plan)?;
-    }
+    applied(backend, &input.planner, &mut families)?;
     Ok(code)
+}
+
+/// Plans, and tells the kernels before they are read: what a sync before this one let in would be taken
+/// for somebody else's doing.
+fn plan<B: Backend>(
+    backend: &mut B,
+    planner: &mut Planner,
+    families: &mut Families<B>,
+) -> Result<(), Box<dyn Error>> {
+    for delta in planner.delta() {
+        for family in &mut *families {
+            family.reconciler.change(&delta);
+        }
+    }
+    applied(backend, planner, families)
+}
+
+/// Does what depends on the plans beside the rulesets.
+fn applied<B: Backend>(
+    backend: &mut B,
+    planner: &Planner,
+    families: &mut Families<B>,
+) -> Result<(), Box<dyn Error>> {
+    families.iter_mut().try_for_each(|family| {
+        let plan = planner.plan(family.reconciler.family());
+        backend.applied(&mut family.kernel, &plan)
+    })
 }
 
 /// That an agent is there, if one is.
@@ -68,7 +93,7 @@ fn warning<B: Backend>(backend: &B) -> Option<String> {
 /// Prints what a sync would change; the exit code of the input, and the number of differences.
 pub(super) fn show<B: Backend>(
     args: &ProxyArgs,
-    backend: &B,
+    backend: &mut B,
     settings: &Settings,
 ) -> Result<(ExitCode, usize), Box<dyn Error>>
 where
@@ -78,7 +103,8 @@ where
     enter(args)?;
     let (mut input, mut families) = open(input, backend, settings)?;
     let code = input.report();
-    let differences = dry_run(backend, &mut input.planner, &mut families)?;
+    plan(backend, &mut input.planner, &mut families)?;
+    let differences = dry_run(backend, &mut families)?;
     Ok((code, differences))
 }
 
@@ -86,7 +112,10 @@ where
 ///
 /// # Errors
 /// When the kernel cannot be read.
-pub fn diff<B: Backend>(args: &ProxyArgs, backend: &B) -> Result<(ExitCode, usize), Box<dyn Error>>
+pub fn diff<B: Backend>(
+    args: &ProxyArgs,
+    backend: &mut B,
+) -> Result<(ExitCode, usize), Box<dyn Error>>
 where
     <B::Kernel as Kernel<B::Render>>::Error: 'static,
 {
@@ -134,20 +163,11 @@ fn open<B: Backend>(
     Ok((input, families))
 }
 
-fn dry_run<B: Backend>(
-    backend: &B,
-    planner: &mut Planner,
-    families: &mut Families<B>,
-) -> Result<usize, Box<dyn Error>>
+fn dry_run<B: Backend>(backend: &B, families: &mut Families<B>) -> Result<usize, Box<dyn Error>>
 where
     <B::Kernel as Kernel<B::Render>>::Error: 'static,
 {
     let mut differences = 0;
-    for delta in planner.delta() {
-        for family in &mut *families {
-            family.reconciler.change(&delta);
-        }
-    }
     for family in families {
         let held = family.kernel.read()?;
         family.reconciler.on_read(held);

@@ -104,7 +104,7 @@ where
     }
     if args.once || args.dry_run {
         let code = match args.dry_run {
-            true => once::show(args, &backend, &settings)?.0,
+            true => once::show(args, &mut backend, &settings)?.0,
             false => once::sync(args, &mut backend, &settings)?,
         };
         return Ok(match settings.errors.is_empty() {

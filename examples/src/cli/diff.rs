@@ -56,9 +56,9 @@ pub fn run(args: &DiffArgs) -> Result<ExitCode, Box<dyn Error>> {
         ..ProxyArgs::default()
     };
     let (code, differences) = match args.backend {
-        Backend::Nftables => agent::diff(&proxy, &Nftables::new(&args.table))?,
-        Backend::Iptables => agent::diff(&proxy, &Iptables::new(args.variant))?,
-        Backend::Ipvs => agent::diff(&proxy, &Ipvs::new(Sysctls::Keep))?,
+        Backend::Nftables => agent::diff(&proxy, &mut Nftables::new(&args.table))?,
+        Backend::Iptables => agent::diff(&proxy, &mut Iptables::new(args.variant))?,
+        Backend::Ipvs => agent::diff(&proxy, &mut Ipvs::new(Sysctls::Keep))?,
     };
     Ok(match differences {
         0 => code,

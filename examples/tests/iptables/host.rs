@@ -128,3 +128,23 @@ pub(crate) fn no_way_to_remember_clients() {
     assert!(said.contains("no ipset: many Services"), "{said}");
     assert!(!said.contains("is not kept"), "{said}");
 }
+
+/// The tour has a health check, which is no part of a plan's chains but let in beside them (B-207).
+pub(crate) fn nothing_is_left_to_do() {
+    let programs = Programs::without("-m nothing");
+    let diff = ["diff", "--backend", "iptables"];
+    // Of a trial before.
+    assert_eq!(programs.run(PROXY, &["--cleanup"]).0, Some(0));
+    assert_eq!(programs.run(SVCCTL, &diff).0, Some(2));
+    for writes in [true, false] {
+        let (code, said) = programs.run(PROXY, &["--once"]);
+        assert_eq!(code, Some(0), "{said}");
+        assert_eq!(said.contains("objects written"), writes, "{said}");
+        let saved = Command::new(real("iptables-legacy-save")).output().unwrap();
+        let saved = String::from_utf8(saved.stdout).unwrap();
+        let admitted = "-A SVC-HEALTH -p tcp -m tcp --dport 32000 -j ACCEPT";
+        assert!(saved.contains(admitted), "{saved}");
+        let (code, said) = programs.run(SVCCTL, &diff);
+        assert_eq!(code, Some(0), "{said}");
+    }
+}

@@ -26,6 +26,10 @@ fn main() -> ExitCode {
         own("old_programs_are_named", host::old_programs),
         own("a_missing_match_is_named", host::no_match_that_all_need),
         own("lost_affinity_is_named", host::no_way_to_remember_clients),
+        own(
+            "nothing_is_left_to_do_after_a_sync",
+            host::nothing_is_left_to_do,
+        ),
         Trial {
             name: "flow_cases_iptables_legacy",
             run: || flow_cases(Variant::Legacy),
