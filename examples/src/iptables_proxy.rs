@@ -5,7 +5,7 @@ use std::fs;
 use std::process::ExitCode;
 
 use backend_iptables::name::PREFIX;
-use backend_iptables::{Kernel, Marks, Options, Renderer, Variant};
+use backend_iptables::{Kernel, Key, Marks, Options, Renderer, Value, Variant};
 use svc_core::config::ProxyMode;
 use svc_core::{IpFamily, NodeConfig, Plan, Reconciler};
 
@@ -108,6 +108,10 @@ impl Backend for Iptables {
             families.push(Family { reconciler, kernel });
         }
         Ok(families)
+    }
+
+    fn print(&self, _: IpFamily, key: &Key, value: &Value) -> String {
+        format!("{key}: {value}").trim_end().to_owned()
     }
 
     fn clean_up(&self, family: &mut Family<Renderer, Kernel>) -> Result<(), Box<dyn Error>> {

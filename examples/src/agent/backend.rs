@@ -150,10 +150,8 @@ pub trait Backend: Sized {
     /// How an object would be written.
     fn print(
         &self,
-        _: IpFamily,
+        family: IpFamily,
         key: &<Self::Render as Render>::Key,
         value: &<Self::Render as Render>::Value,
-    ) -> String {
-        format!("{key:?} {value:?}")
-    }
+    ) -> String;
 }

@@ -52,8 +52,7 @@ impl Programs {
         fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
     }
 
-    /// Runs a program of ours over the tour, and answers with its exit code and what it said on
-    /// standard error.
+    /// Runs a program of ours over the tour, and answers with its exit code and what it said.
     fn run(&self, program: &str, args: &[&str]) -> (Option<i32>, String) {
         let tour = Path::new(env!("CARGO_MANIFEST_DIR")).join("manifests/tour");
         let output = Command::new(program)
@@ -63,7 +62,8 @@ impl Programs {
             .env("PATH", &self.0)
             .output()
             .unwrap();
-        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        let said = [output.stdout, output.stderr].concat();
+        let said = String::from_utf8_lossy(&said).into_owned();
         (output.status.code(), said)
     }
 }
@@ -135,7 +135,10 @@ pub(crate) fn nothing_is_left_to_do() {
     let diff = ["diff", "--backend", "iptables"];
     // Of a trial before.
     assert_eq!(programs.run(PROXY, &["--cleanup"]).0, Some(0));
-    assert_eq!(programs.run(SVCCTL, &diff).0, Some(2));
+    let (code, missing) = programs.run(SVCCTL, &diff);
+    assert_eq!(code, Some(2), "{missing}");
+    let entry = "+ 10.96.157.44:80/tcp: 10.64.1.10:8080, 10.64.2.10:8080\n";
+    assert!(missing.contains(entry), "{missing}");
     for writes in [true, false] {
         let (code, said) = programs.run(PROXY, &["--once"]);
         assert_eq!(code, Some(0), "{said}");
