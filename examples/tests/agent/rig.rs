@@ -21,6 +21,10 @@ pub(crate) const NODE_IP: &str = "198.18.0.10";
 pub(crate) const NFTABLES: &str = env!("CARGO_BIN_EXE_nftables-proxy");
 pub(crate) const IPTABLES: &str = env!("CARGO_BIN_EXE_iptables-proxy");
 
+/// Clients outside, one for each front end: IPVS takes answers of an endpoint to one address and port
+/// for those of one connection, also where it has two, through two front ends.
+const CLIENTS: [&str; 2] = ["203.0.113.7", "203.0.113.200"];
+
 /// A node with two pods, a client outside, and a folder of manifests.
 pub(crate) struct Rig {
     pub(crate) sandbox: Sandbox,
@@ -125,11 +129,18 @@ impl Rig {
         ])
         .unwrap();
         let targets = [format!("{CLUSTER_IP}:80"), format!("{NODE_IP}:30080")];
-        let start = |to: &String| {
-            let to = to.parse().unwrap();
-            ConnectLoop::start(self.sandbox.outside(), None, to, Transport::Tcp, PATIENCE).unwrap()
+        let start = |(client, to): (&str, &String)| {
+            let (from, to) = (client.parse().unwrap(), to.parse().unwrap());
+            ConnectLoop::start(
+                self.sandbox.outside(),
+                Some(from),
+                to,
+                Transport::Tcp,
+                PATIENCE,
+            )
+            .unwrap()
         };
-        targets.iter().map(start).collect()
+        CLIENTS.into_iter().zip(&targets).map(start).collect()
     }
 }
 
