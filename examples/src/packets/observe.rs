@@ -242,8 +242,9 @@ fn together(each: &[Observed]) -> Observed {
 
 /// Of a failure by chance alone.
 const CHANCE: f64 = 1e-9;
-/// How long an answer may take; on an idle machine it takes less than a millisecond.
-const PATIENCE: Duration = Duration::from_secs(3);
+/// How long an answer may take. On an idle machine it takes less than a millisecond; on a busy one SCTP waits for three
+/// seconds before it sends again what was lost.
+const PATIENCE: Duration = Duration::from_secs(10);
 /// How long silence has to last to be one.
 const SILENCE: Duration = Duration::from_millis(300);
 /// Connections to something that does not depend on chance.
