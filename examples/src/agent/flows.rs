@@ -128,7 +128,9 @@ fn remove(table: &mut Conntrack, stale: &StaleFlows, family: IpFamily) -> Result
         match table.delete(one).map_err(|error| one_line(&error))? {
             Deletion::Deleted => {
                 deleted += 1;
-                debug!(entry = ?one.entry, ?reason, "connection-tracking entry deleted");
+                let (original, reply) = (one.entry.original, one.entry.reply);
+                let (client, to, endpoint) = (original.source, original.destination, reply.source);
+                debug!(%client, %to, %endpoint, ?reason, "connection-tracking entry deleted");
             }
             Deletion::Gone => {}
         }

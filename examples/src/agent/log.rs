@@ -46,9 +46,14 @@ pub(super) fn start(format: LogFormat, verbosity: u8) {
 
 impl Subscriber for Lines {
     fn enabled(&self, metadata: &Metadata<'_>) -> bool {
-        // Libraries that talk a lot at DEBUG are heard from INFO on.
-        let ours = metadata.target().starts_with("examples");
-        let most = if ours { self.level } else { Level::INFO };
+        let target = metadata.target();
+        let most = match self.level {
+            level if target.starts_with("examples") => level,
+            // What fails there is told by us, with the kind of the objects and what becomes of them.
+            Level::INFO | Level::DEBUG if target.starts_with("kube") => return false,
+            // Libraries that talk a lot at DEBUG are heard from INFO on.
+            _ => Level::INFO,
+        };
         metadata.is_event() && *metadata.level() <= most
     }
 

@@ -10,7 +10,7 @@ use kube::{Api, Client};
 use svc_core::WatchEvent;
 use svc_core::kube::{Watched, WireKind};
 use svc_core::wire::Shape;
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 
 use super::output::Output;
 use super::paced::paced;
@@ -43,6 +43,8 @@ enum Answer {
     Page,
     /// A new list, after a wait.
     List,
+    /// The same: the server answers, and has a list where it has no history.
+    ListAnew,
     /// Try again much later: it can be done without.
     Tolerate,
 }
@@ -59,6 +61,9 @@ where
         tuning,
         output,
         retry: Retry::new(tuning.retry_first, tuning.retry_most),
+        is_gone: false,
+        woken: false,
+        paused: None,
         since: 0,
     };
     let mut lists = Lists::Streamed;
@@ -78,6 +83,12 @@ struct Following<'a> {
     tuning: &'a Tuning,
     output: Output,
     retry: Retry,
+    /// The last error said that a version is gone.
+    is_gone: bool,
+    /// A wait ended early since something worked, or watches that all fail would wake each other.
+    woken: bool,
+    /// When the last wait was over.
+    paused: Option<Instant>,
     /// The list that is being read, or was read last.
     since: u64,
 }
@@ -151,20 +162,33 @@ impl Following<'_> {
             self.since = self.output.list_starts();
         }
         if !listing {
-            self.retry.reset();
+            self.works();
         }
         self.output.event(event, self.since);
     }
 
+    fn works(&mut self) {
+        self.retry.reset();
+        self.is_gone = false;
+        self.woken = false;
+    }
+
     /// Does about an error what is to be done; tells when that ends the watcher.
     async fn act<W: WireKind>(&mut self, answer: Answer, error: &watcher::Error) -> Option<Ended> {
+        let is_gone = matches!(answer, Answer::ListAnew);
+        if is_gone && !self.is_gone {
+            // A server that restarts refuses every version from before: the waits that grew while it
+            // was away are over.
+            self.retry.reset();
+        }
+        self.is_gone = is_gone;
         match answer {
             Answer::Page => Some(Ended::NotStreamed),
             Answer::Resume => {
                 self.pause::<W>(error).await;
                 None
             }
-            Answer::List => {
+            Answer::List | Answer::ListAnew => {
                 self.pause::<W>(error).await;
                 Some(Ended::Lost)
             }
@@ -178,11 +202,23 @@ impl Following<'_> {
     }
 
     async fn pause<W: WireKind>(&mut self, error: &watcher::Error) {
+        // A watch on which nothing happens tells of no success.
+        if self
+            .paused
+            .is_some_and(|at| at.elapsed() > self.tuning.retry_most)
+        {
+            self.works();
+        }
         let wait = self.retry.wait();
         let error = words(error);
         let retry_in = Duration::from_millis(u64::try_from(wait.as_millis()).unwrap_or(u64::MAX));
         self.output.link(W::KIND, Link::Down { error, retry_in });
-        sleep(wait).await;
+        match self.woken {
+            true => sleep(wait).await,
+            // Where one watch comes about, others may too: the server is back.
+            false => self.woken = timeout(wait, self.output.any_is_back()).await.is_ok(),
+        }
+        self.paused = Some(Instant::now());
     }
 }
 
@@ -204,7 +240,7 @@ fn answer(error: &watcher::Error, subject: &Subject, listing: bool, lists: Lists
     match code {
         // The watcher itself starts again after a 410 within a stream, but not after one that is
         // the answer to its request: it would ask for the same version forever.
-        410 => Answer::List,
+        410 => Answer::ListAnew,
         403 | 404 if subject.missing == Missing::Tolerated => Answer::Tolerate,
         // What servers say to a parameter that they know and do not serve, or do not know.
         400 | 405 | 406 | 415 | 422 | 501 if listing && lists == Lists::Streamed => Answer::Page,
@@ -243,5 +279,63 @@ fn status_words(status: &Status) -> String {
     match status.reason.is_empty() {
         true => format!("{} {}", status.code, status.message),
         false => format!("{} {}: {}", status.code, status.reason, status.message),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::Future;
+    use std::ops::ControlFlow;
+    use std::sync::Arc;
+    use std::task::{Context, Poll, Waker};
+
+    use svc_core::ObjectKind;
+    use svc_core::wire::{PodNames, Service};
+    use tokio::sync::Notify;
+
+    use super::super::Resource;
+    use super::*;
+
+    const HOUR: Duration = Duration::from_secs(3600);
+
+    #[test]
+    fn a_watch_that_is_back_brings_back_the_others_but_once() {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_time()
+            .build()
+            .unwrap();
+        let _inside = runtime.enter();
+        let sink = Box::new(|_| ControlFlow::Continue(()));
+        let output = Output::new(sink, PodNames::default(), [], Arc::new(Notify::new()));
+        let tuning = Tuning::default();
+        let mut following = Following {
+            subject: Subject {
+                resource: Resource::Services,
+                labels: "",
+                fields: String::new(),
+                missing: Missing::Fails,
+            },
+            tuning: &tuning,
+            output: output.clone(),
+            retry: Retry::new(HOUR, HOUR),
+            is_gone: false,
+            woken: false,
+            paused: None,
+            since: 0,
+        };
+        let nodes = |link| output.link(ObjectKind::Node, link);
+        let down = || Link::Down {
+            error: String::new(),
+            retry_in: HOUR,
+        };
+        for expected in [Poll::Ready(()), Poll::Pending] {
+            let mut pause = pin!(following.pause::<Service>(&watcher::Error::NoResourceVersion));
+            let mut poll = || pause.as_mut().poll(&mut Context::from_waker(Waker::noop()));
+            assert_eq!(poll(), Poll::Pending);
+            nodes(down());
+            assert_eq!(poll(), Poll::Pending);
+            nodes(Link::Up);
+            assert_eq!(poll(), expected);
+        }
     }
 }

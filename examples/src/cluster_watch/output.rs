@@ -25,6 +25,8 @@ pub(super) type Sink = Box<dyn FnMut(Notice) -> ControlFlow<()> + Send>;
 pub(super) struct Output {
     shared: Arc<Mutex<Shared>>,
     closed: Arc<Notify>,
+    /// Told when a watch that was down is up.
+    back: Arc<Notify>,
 }
 
 struct Shared {
@@ -57,6 +59,7 @@ impl Output {
         Self {
             shared: Arc::new(Mutex::new(shared)),
             closed,
+            back: Arc::new(Notify::new()),
         }
     }
 
@@ -110,7 +113,10 @@ impl Output {
             if shared.links.get(&kind) == Some(&link) {
                 return ControlFlow::Continue(());
             }
-            shared.links.insert(kind, link.clone());
+            let was = shared.links.insert(kind, link.clone());
+            if let (Some(Link::Down { .. }), Link::Up) = (was, &link) {
+                self.back.notify_waiters();
+            }
             let is_absent = matches!(link, Link::Absent { .. });
             (shared.sink)(Notice::Link { kind, link })?;
             match is_absent {
@@ -118,6 +124,11 @@ impl Output {
                 false => ControlFlow::Continue(()),
             }
         });
+    }
+
+    /// Waits until the watch of any kind is connected again.
+    pub(super) async fn any_is_back(&self) {
+        self.back.notified().await;
     }
 
     fn with(&self, act: impl FnOnce(&mut Shared) -> ControlFlow<()>) {

@@ -30,7 +30,8 @@ struct Paced {
 struct Pace {
     retry: Retry,
     short_watch: Duration,
-    /// When the last watch was asked for.
+    /// When the last watch was asked for, if there was one: a request that fails is tried again after a wait
+    /// of [`follow`](super::follow) already.
     last: Option<Instant>,
 }
 
@@ -53,18 +54,18 @@ pub(super) fn paced(client: Client, kind: ObjectKind, output: Output, tuning: &T
 
 impl Pace {
     /// How long a watch has to wait that is asked for now.
-    fn wait(&mut self) -> Duration {
-        let short = self
-            .last
-            .is_some_and(|last| last.elapsed() < self.short_watch);
-        if !short {
-            self.retry.reset();
+    fn ask(&mut self) -> Duration {
+        let last = self.last.take();
+        if last.is_some_and(|last| last.elapsed() < self.short_watch) {
+            return self.retry.wait();
         }
-        if short {
-            self.retry.wait()
-        } else {
-            Duration::ZERO
-        }
+        self.retry.reset();
+        Duration::ZERO
+    }
+
+    /// The server watches since it was asked then.
+    fn began(&mut self, asked: Instant) {
+        self.last = Some(asked);
     }
 }
 
@@ -83,19 +84,51 @@ impl Service<Request<Body>> for Paced {
         let query = request.uri().query().unwrap_or_default();
         let is_watch = query.split('&').any(|pair| pair == "watch=true");
         Box::pin(async move {
+            let lock = || pace.lock().unwrap_or_else(PoisonError::into_inner);
             if is_watch {
-                let lock = || pace.lock().unwrap_or_else(PoisonError::into_inner);
-                let wait = lock().wait();
+                let wait = lock().ask();
                 if !wait.is_zero() {
                     tokio::time::sleep(wait).await;
                 }
-                lock().last = Some(Instant::now());
             }
+            let asked = Instant::now();
             let response = client.send(request).await?;
             if response.status().is_success() {
+                if is_watch {
+                    lock().began(asked);
+                }
                 output.link(kind, Link::Up);
             }
             Ok(response)
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn watches_wait_for_those_that_ended_too_soon_and_not_for_requests_that_failed() {
+        let second = Duration::from_secs(1);
+        let mut pace = Pace {
+            retry: Retry::new(second, second * 60),
+            short_watch: second * 3600,
+            last: None,
+        };
+        // Nothing began: who asks waits by itself.
+        for _ in 0..9 {
+            assert_eq!(pace.ask(), Duration::ZERO);
+        }
+        pace.began(Instant::now());
+        let first = pace.ask();
+        pace.began(Instant::now());
+        let second_time = pace.ask();
+        assert!(first > Duration::ZERO && first <= second, "{first:?}");
+        assert!(second_time >= second, "{second_time:?}");
+        // One that fails in between begins anew.
+        assert_eq!(pace.ask(), Duration::ZERO);
+        pace.began(Instant::now());
+        assert!(pace.ask() <= second);
     }
 }

@@ -116,6 +116,45 @@ fn a_server_that_goes_and_comes_back_is_found_and_what_changed_arrives() {
     assert_eq!(lists(&rig), 1);
 }
 
+/// What an API server says that restarts: it knows no version from before.
+#[test]
+fn a_server_that_comes_back_without_history_is_not_waited_for_any_longer() {
+    for by_status in [false, true] {
+        let patient = Tuning {
+            retry_most: Duration::from_secs(3600),
+            ..tuning()
+        };
+        let mut rig = rig_with(Transport::Plain, proxy(), patient, |store| {
+            store.put("services", service("web"));
+        });
+        rig.until_complete();
+        let address = rig.server.take().unwrap().address();
+        let down = |notice: &Notice| match notice {
+            Notice::Link {
+                kind: ObjectKind::Service,
+                link: Link::Down { error, retry_in },
+            } => Some((error.starts_with("410"), *retry_in)),
+            _ => None,
+        };
+        rig.until("long waits", |notice| {
+            down(notice).is_some_and(|(_, wait)| wait > tuning().retry_first * 16)
+        });
+        rig.store.put("services", service("meanwhile"));
+        match by_status {
+            false => rig.store.forget_history(),
+            true => rig.store.forget_history_by_status(),
+        }
+        let server = ApiServer::start_at(address, &rig.store, Transport::Plain);
+        rig.server = Some(server.unwrap());
+        let gone = rig.until("a version that is gone", |notice| {
+            down(notice).is_some_and(|(gone, _)| gone)
+        });
+        let (_, wait) = down(&gone).unwrap();
+        assert!(wait <= tuning().retry_first, "{wait:?}");
+        rig.until_state("the change", |state| has(state, "meanwhile"));
+    }
+}
+
 #[test]
 fn a_watch_on_which_nothing_happens_says_when_it_is_connected_again() {
     let mut rig = rig(|_| {});
