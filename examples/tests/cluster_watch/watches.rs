@@ -245,7 +245,12 @@ fn b234_b235_a_changed_slice_says_when_its_cause_happened() {
 
 #[test]
 fn events_are_posted_beside_their_object() {
-    let mut rig = rig(|_| {});
+    let mut rig = rig(|store| {
+        let mut web = service("web");
+        web["metadata"]["uid"] = "8d0b6b1c".into();
+        store.put("services", web);
+        store.put("services", service("other"));
+    });
     rig.until_complete();
     rig.watch.as_ref().unwrap().poster().post(Posting {
         kind: ObjectKind::Service,
@@ -264,6 +269,8 @@ fn events_are_posted_beside_their_object() {
     assert_eq!(event["reason"], "Claimed");
     assert_eq!(event["note"], "10.96.0.1 is that of shop/other");
     assert_eq!(event["reportingInstance"], "node-1");
+    // What `kubectl describe` asks for.
+    assert_eq!(event["regarding"]["uid"], "8d0b6b1c");
     let time = event["eventTime"].as_str().unwrap();
     assert_eq!(time.len(), "2026-01-05T08:00:00.000000Z".len(), "{time}");
 }
