@@ -205,7 +205,7 @@ impl Following<'_> {
         // A watch on which nothing happens tells of no success.
         if self
             .paused
-            .is_some_and(|at| at.elapsed() > self.tuning.retry_most)
+            .is_some_and(|at| at.elapsed() >= self.tuning.retry_most)
         {
             self.works();
         }
@@ -298,31 +298,37 @@ mod tests {
 
     const HOUR: Duration = Duration::from_secs(3600);
 
-    #[test]
-    fn a_watch_that_is_back_brings_back_the_others_but_once() {
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_time()
-            .build()
-            .unwrap();
-        let _inside = runtime.enter();
+    fn runtime() -> tokio::runtime::Runtime {
+        let mut builder = tokio::runtime::Builder::new_current_thread();
+        builder.enable_time().build().unwrap()
+    }
+
+    fn following(tuning: &Tuning) -> Following<'_> {
         let sink = Box::new(|_| ControlFlow::Continue(()));
-        let output = Output::new(sink, PodNames::default(), [], Arc::new(Notify::new()));
-        let tuning = Tuning::default();
-        let mut following = Following {
+        Following {
             subject: Subject {
                 resource: Resource::Services,
                 labels: "",
                 fields: String::new(),
                 missing: Missing::Fails,
             },
-            tuning: &tuning,
-            output: output.clone(),
-            retry: Retry::new(HOUR, HOUR),
+            tuning,
+            output: Output::new(sink, PodNames::default(), [], Arc::new(Notify::new())),
+            retry: Retry::new(HOUR, HOUR * 9),
             is_gone: false,
             woken: false,
             paused: None,
             since: 0,
-        };
+        }
+    }
+
+    #[test]
+    fn a_watch_that_is_back_brings_back_the_others_but_once() {
+        let runtime = runtime();
+        let _inside = runtime.enter();
+        let tuning = Tuning::default();
+        let mut following = following(&tuning);
+        let output = following.output.clone();
         let nodes = |link| output.link(ObjectKind::Node, link);
         let down = || Link::Down {
             error: String::new(),
@@ -336,6 +342,32 @@ mod tests {
             assert_eq!(poll(), Poll::Pending);
             nodes(Link::Up);
             assert_eq!(poll(), expected);
+        }
+    }
+
+    #[test]
+    fn a_failure_long_after_the_last_one_is_the_first_again() {
+        let runtime = runtime();
+        let _inside = runtime.enter();
+        for (retry_most, starts_again) in [(Duration::ZERO, true), (HOUR, false)] {
+            let tuning = Tuning {
+                retry_most,
+                ..Tuning::default()
+            };
+            let mut following = following(&tuning);
+            following.retry.wait();
+            following.paused = Some(Instant::now());
+            following.woken = true;
+            {
+                let error = watcher::Error::NoResourceVersion;
+                let mut pause = pin!(following.pause::<Service>(&error));
+                let mut context = Context::from_waker(Waker::noop());
+                assert_eq!(pause.as_mut().poll(&mut context), Poll::Pending);
+            }
+            assert_eq!(following.woken, !starts_again);
+            // The third wait, or the second.
+            let next = following.retry.wait();
+            assert_eq!(next <= HOUR * 2, starts_again, "{next:?}");
         }
     }
 }

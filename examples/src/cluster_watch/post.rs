@@ -97,12 +97,8 @@ fn event(posting: &Posting, uid: Option<String>, now: Timestamp) -> Json {
 
 /// As much of a text as fits into so many bytes.
 fn cut(text: &str, most: usize) -> &str {
-    let end = (0..=most).rev().find_map(|at| text.get(..at));
-    if text.len() <= most {
-        text
-    } else {
-        end.unwrap_or_default()
-    }
+    let mut ends = (0..=most.min(text.len())).rev();
+    ends.find_map(|end| text.get(..end)).unwrap_or_default()
 }
 
 enum Scope {
@@ -142,5 +138,19 @@ fn api_version(kind: ObjectKind) -> &'static str {
         | ObjectKind::ReplicaSet
         | ObjectKind::StatefulSet => "apps/v1",
         ObjectKind::KubeProxyConfiguration => "kubeproxy.config.k8s.io/v1alpha1",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn texts_are_cut_between_characters() {
+        assert_eq!(cut("Grüße", 5), "Grü");
+        assert_eq!(cut("Grüße", 4), "Grü");
+        assert_eq!(cut("Grüße", 3), "Gr");
+        assert_eq!(cut("Grüße", 99), "Grüße");
+        assert_eq!(cut("ü", 1), "");
     }
 }

@@ -1,5 +1,6 @@
 //! Watches that end and are taken up again.
 
+use std::net::SocketAddr;
 use std::sync::mpsc::channel;
 use std::time::Duration;
 
@@ -56,6 +57,16 @@ fn an_event_that_breaks_off_is_sent_again_and_none_is_lost() {
     }
 }
 
+/// Starts the server again; it says that versions from before are gone, by a status or by an event.
+fn comes_back_without_history(rig: &mut Rig, address: SocketAddr, by_status: bool) {
+    match by_status {
+        false => rig.store.forget_history(),
+        true => rig.store.forget_history_by_status(),
+    }
+    let server = ApiServer::start_at(address, &rig.store, Transport::Plain);
+    rig.server = Some(server.unwrap());
+}
+
 #[test]
 fn a_version_that_is_gone_leads_to_a_new_list_and_nothing_is_forgotten_on_the_way() {
     for by_status in [false, true] {
@@ -68,12 +79,7 @@ fn a_version_that_is_gone_leads_to_a_new_list_and_nothing_is_forgotten_on_the_wa
         let address = rig.server.take().unwrap().address();
         rig.store.delete("services", "shop", "goes");
         rig.store.put("services", service("comes"));
-        match by_status {
-            false => rig.store.forget_history(),
-            true => rig.store.forget_history_by_status(),
-        }
-        let server = ApiServer::start_at(address, &rig.store, Transport::Plain);
-        rig.server = Some(server.unwrap());
+        comes_back_without_history(&mut rig, address, by_status);
         rig.until("a new list", |notice| {
             *notice == Notice::Event(Event::Service(WatchEvent::Init))
         });
@@ -140,12 +146,7 @@ fn a_server_that_comes_back_without_history_is_not_waited_for_any_longer() {
             down(notice).is_some_and(|(_, wait)| wait > tuning().retry_first * 16)
         });
         rig.store.put("services", service("meanwhile"));
-        match by_status {
-            false => rig.store.forget_history(),
-            true => rig.store.forget_history_by_status(),
-        }
-        let server = ApiServer::start_at(address, &rig.store, Transport::Plain);
-        rig.server = Some(server.unwrap());
+        comes_back_without_history(&mut rig, address, by_status);
         let gone = rig.until("a version that is gone", |notice| {
             down(notice).is_some_and(|(gone, _)| gone)
         });
