@@ -33,7 +33,6 @@ mod presence;
 mod rfc3339;
 mod run;
 mod server;
-mod signal;
 mod source;
 mod status;
 pub mod takeover;

@@ -25,6 +25,7 @@ pub mod nftables_proxy;
 pub mod packets;
 pub mod proxy;
 pub mod sandbox;
+mod signal;
 pub mod soak;
 pub mod sync_bench;
 pub mod vm;

@@ -7,10 +7,12 @@ mod rig;
 #[path = "dns/wire.rs"]
 mod wire;
 
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::net::{TcpStream, UdpSocket};
 use std::time::{Duration, Instant};
 
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use rig::{Folder, Server, command, data, external, read_answer, service};
 use wire::{Message, query};
 
@@ -54,6 +56,62 @@ fn a_broken_file_leaves_the_others_served() {
         data(&server.udp("web.shop.svc.cluster.local", 1)),
         ["10.96.0.7"]
     );
+}
+
+#[test]
+fn a_file_that_breaks_takes_no_name_away() {
+    let folder = Folder::new("breaks");
+    folder.write("a.yaml", &service("web", "10.96.0.7"));
+    folder.write("b.yaml", &service("db", "10.96.0.8"));
+    let server = Server::start(&folder.0, &[]);
+    folder.write("b.yaml", "kind: [");
+    server.until_said("names stay as they were");
+    for (name, ip) in [("web", "10.96.0.7"), ("db", "10.96.0.8")] {
+        let name = format!("{name}.shop.svc.cluster.local");
+        assert_eq!(data(&server.udp(&name, 1)), [ip]);
+    }
+    folder.write("b.yaml", &service("new", "10.96.0.9"));
+    let changed = Instant::now();
+    while server.udp("db.shop.svc.cluster.local", 1).rcode != 3 {
+        assert!(changed.elapsed() < Duration::from_secs(10));
+    }
+    assert_eq!(
+        data(&server.udp("new.shop.svc.cluster.local", 1)),
+        ["10.96.0.9"]
+    );
+}
+
+/// As the first process of a container it would otherwise never hear of it.
+#[test]
+fn a_signal_ends_it_with_success() {
+    let folder = Folder::new("signal");
+    folder.write("a.yaml", &service("web", "10.96.0.7"));
+    for signal in [Signal::SIGTERM, Signal::SIGINT] {
+        let mut server = Server::start(&folder.0, &[]);
+        kill(Pid::from_raw(server.id().cast_signed()), signal).unwrap();
+        assert_eq!(server.ended().code(), Some(0), "{signal}");
+    }
+}
+
+#[test]
+fn an_answer_from_elsewhere_is_none() {
+    let folder = Folder::new("forged");
+    folder.write("a.yaml", &service("web", "10.96.0.7"));
+    let resolver = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let forger = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let address = resolver.local_addr().unwrap().to_string();
+    let server = Server::start(&folder.0, &["--forward", &address]);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let mut buffer = [0; 512];
+            let (length, from) = resolver.recv_from(&mut buffer).unwrap();
+            for (socket, rcode) in [(&forger, 5), (&resolver, 3)] {
+                (buffer[2], buffer[3]) = (0x81, 0x80 | rcode);
+                socket.send_to(&buffer[..length], from).unwrap();
+            }
+        });
+        assert_eq!(server.udp("www.example.com", 1).rcode, 3);
+    });
 }
 
 #[test]
@@ -139,7 +197,10 @@ fn connections_are_bounded_and_garbage_is_survived() {
     // One client has no more places: its next connection is closed.
     let mut more = TcpStream::connect(server.address).unwrap();
     more.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
-    assert_eq!(more.read(&mut [0; 2]).unwrap_or(0), 0);
+    match more.read(&mut [0; 2]) {
+        Ok(read) => assert_eq!(read, 0),
+        Err(error) => assert_eq!(error.kind(), ErrorKind::ConnectionReset),
+    }
     drop(idle);
     let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
     let mut state = 1u32;
@@ -196,7 +257,11 @@ fn wildcard_addresses_of_both_families_answer_from_where_they_were_asked() {
         .unwrap()
         .port();
     let (v4, v6) = (format!("0.0.0.0:{free}"), format!("[::]:{free}"));
-    let more = ["--listen", v4.as_str(), "--listen", &v6];
+    let far = Folder::new("wildcard-far");
+    far.write("a.yaml", &service("web", "10.96.0.9"));
+    let resolver = Server::start(&far.0, &["--zone", "far"]);
+    let forward = resolver.address.to_string();
+    let more = ["--listen", &v4, "--listen", &v6, "--forward", &forward];
     let _server = Server::start(&folder.0, &more);
     for (own, asked) in [("127.0.0.1:0", "127.0.0.2"), ("[::1]:0", "[::1]")] {
         let socket = UdpSocket::bind(own).unwrap();
@@ -205,15 +270,16 @@ fn wildcard_addresses_of_both_families_answer_from_where_they_were_asked() {
             .unwrap();
         // A connected socket takes answers from this very address only.
         socket.connect(format!("{asked}:{free}")).unwrap();
-        socket
-            .send(&query(5, "web.shop.svc.cluster.local", 1, None))
-            .unwrap();
-        let mut buffer = [0; 512];
-        let length = socket.recv(&mut buffer).unwrap();
-        assert_eq!(
-            data(&Message::read(&buffer[..length]).unwrap()),
-            ["10.96.0.7"]
-        );
+        for (name, ip) in [
+            ("web.shop.svc.cluster.local", "10.96.0.7"),
+            ("web.shop.svc.far", "10.96.0.9"),
+        ] {
+            socket.send(&query(5, name, 1, None)).unwrap();
+            let mut buffer = [0; 512];
+            let length = socket.recv(&mut buffer).unwrap();
+            let answer = Message::read(&buffer[..length]).unwrap();
+            assert_eq!(data(&answer), [ip], "{name} at {asked}");
+        }
     }
 }
 

@@ -238,6 +238,31 @@ fn a_long_chain_of_names_ends() {
     );
 }
 
+/// The serial is the time of the last change that can be seen.
+#[test]
+fn a_list_that_brings_nothing_new_is_no_change() {
+    let mut zone = zone(options("cluster.local"), Vec::new());
+    let list = |names: &[&str]| {
+        let names = names
+            .iter()
+            .map(|name| WatchEvent::InitApply((*name).into()));
+        let all = [WatchEvent::Init].into_iter().chain(names);
+        all.chain([WatchEvent::InitDone]).collect::<Vec<_>>()
+    };
+    let mut take = |names: &[&str]| {
+        let all = list(names).into_iter();
+        all.fold(false, |changed, event| {
+            zone.apply_namespace(event) | changed
+        })
+    };
+    // The first one ends the time in which a name may exist that is not known.
+    assert!(take(&[]));
+    assert!(!take(&[]));
+    assert!(take(&["shop"]));
+    assert!(!take(&["shop"]));
+    assert!(take(&[]));
+}
+
 #[test]
 fn an_alias_of_pods_without_proof_needs_a_namespace_only() {
     let mut options = options("cluster.local");

@@ -25,13 +25,14 @@ use super::looping::{Agent, Audits, Parts};
 use super::pace::Periods;
 use super::presence::{Estate, Presence};
 use super::status::{Shared, Status};
-use super::{once, server, signal, source};
+use super::{once, server, source};
 use crate::cli::input::InputArgs;
 use crate::cli::one_line;
 use crate::cluster_watch::{
     self, Access, ClusterWatch, Importance, Interest, Link, Notice, Poster, Posting, Tuning,
 };
 use crate::host;
+use crate::signal;
 
 /// The flags that all proxies have.
 #[derive(Clone, Debug, Default, clap::Args)]
@@ -114,7 +115,7 @@ where
     }
     let (feed, told) = feed();
     // Before every other thread.
-    signal::follow(feed.clone())?;
+    follow_signals(feed.clone())?;
     // In the first network namespace: a cluster is reached from there.
     let source = objects(args, &settings.node, &feed)?;
     let sink = sink.or_else(|| source.sink(&settings.node));
@@ -127,6 +128,13 @@ where
     backend.prepare(&mut families, &settings.node)?;
     let company = Company { presence, sink };
     serve(args, backend, families, settings, (feed, told), company)
+}
+
+fn follow_signals(feed: Feed) -> std::io::Result<()> {
+    signal::follow(move |signal| match feed.send(Input::Stop(signal)) {
+        Ok(()) => ControlFlow::Continue(()),
+        Err(Stopped) => ControlFlow::Break(()),
+    })
 }
 
 /// Who else is there: another agent by mistake, and who is told what users should know.

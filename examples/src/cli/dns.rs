@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use svc_core::dns::RecordType;
 
 use super::Output;
-use crate::dns::answer::{answer_text, cli_answer, cli_search, zone_of};
+use crate::dns::answer::{answer_text, cli_answer, cli_search, zone_and_remarks};
 use crate::dns::args::ZoneArgs;
 use crate::manifest;
 
@@ -38,7 +38,10 @@ pub fn run(args: &DnsArgs) -> Result<ExitCode, Box<dyn Error>> {
     for problem in &manifests.problems {
         eprintln!("error: {problem}");
     }
-    let zone = zone_of(&manifests, args.zone.options())?;
+    let (zone, remarks) = zone_and_remarks(&manifests, args.zone.options())?;
+    for remark in remarks {
+        eprintln!("{remark}");
+    }
     let answer = match &args.from_namespace {
         Some(namespace) => cli_search(&zone, namespace, &args.name, args.kind)?,
         None => cli_answer(&zone, &args.name, args.kind)?,

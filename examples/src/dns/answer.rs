@@ -19,9 +19,20 @@ pub const NDOTS: usize = 5;
 /// # Errors
 /// [`ZoneError`] when the options make no zone.
 pub fn zone_of(manifests: &Manifests, options: ZoneOptions) -> Result<Zone, ZoneError> {
+    zone_and_remarks(manifests, options).map(|(zone, _)| zone)
+}
+
+/// The zone that manifests make, and in lines what is wrong with them.
+///
+/// # Errors
+/// [`ZoneError`] when the options make no zone.
+pub fn zone_and_remarks(
+    manifests: &Manifests,
+    options: ZoneOptions,
+) -> Result<(Zone, Vec<String>), ZoneError> {
     let mut source = ZoneSource::new(options)?;
     source.take(manifests);
-    Ok(source.zone().clone())
+    Ok((source.zone().clone(), source.remarks(manifests)))
 }
 
 /// The answer to one question, as JSON of the contract.

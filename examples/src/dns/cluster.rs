@@ -52,6 +52,9 @@ impl Following {
                 }
                 changed |= source.notice(notice);
             }
+            for diagnostic in source.take_news() {
+                eprintln!("{diagnostic}");
+            }
             if complete && changed {
                 shared.zone.store(Arc::new(source.zone().clone()));
                 add(&shared.metrics.reloads, 1);

@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use nix::sys::socket::SockaddrStorage;
 use svc_core::dns::DnsName;
 
 use super::merge::merge;
@@ -16,10 +17,13 @@ use super::message::{CLASS_IN, HEADER, Packet, Query, rcode};
 use super::metrics::{Metrics, add};
 use super::respond::{Policy, Transport, base_flags, limit};
 use super::tcp::read_within;
+use super::udp::Destination;
 use super::writer::{Writer, flag};
 
 /// Sockets towards the resolver: their ports make answers hard to forge.
 const SOCKETS: usize = 8;
+/// How often an identifier is drawn that nobody waits with: one of 64 is taken at most.
+const DRAWS: usize = 8;
 /// Most queries that wait at one socket.
 const MAX_WAITING: usize = 1024;
 /// How long the resolver may take.
@@ -31,7 +35,9 @@ const SWEEP: Duration = Duration::from_millis(250);
 #[derive(Clone, Debug)]
 pub(super) struct Client {
     pub(super) socket: Arc<UdpSocket>,
-    pub(super) address: SocketAddr,
+    pub(super) address: SockaddrStorage,
+    /// Which of our addresses it asked.
+    pub(super) asked: Destination,
 }
 
 /// The start of an answer and the name that the rest is about.
@@ -76,7 +82,7 @@ impl Forwarder {
         };
         let socket = |_| {
             let udp = UdpSocket::bind(any)?;
-            udp.connect(upstream)?;
+            // Not connected: that would hold on to a local address until the end, also when the node has it no more.
             udp.set_read_timeout(Some(SWEEP))?;
             let waiting = Mutex::default();
             Ok(Arc::new(Socket { udp, waiting }))
@@ -107,11 +113,12 @@ impl Forwarder {
         };
         let mut waiting = socket.waiting();
         // Not the client's identifier: who can see one could forge the other.
-        let id = self.random.hash_one(turn) as u16;
-        if waiting.len() >= MAX_WAITING || waiting.contains_key(&id) {
+        let mut drawn = (0..DRAWS).map(|draw| self.random.hash_one((turn, draw)) as u16);
+        let free = drawn.find(|id| !waiting.contains_key(id));
+        let Some(id) = free.filter(|_| waiting.len() < MAX_WAITING) else {
             add(&self.metrics.forward_failures, 1);
             return Err(failure());
-        }
+        };
         let (packet, question) = outgoing(id, &read, &chain);
         let entry = Waiting {
             client,
@@ -123,7 +130,7 @@ impl Forwarder {
         waiting.insert(id, entry);
         drop(waiting);
         // A query that is not sent is overdue like one that is lost.
-        let _ = socket.udp.send(&packet);
+        let _ = socket.udp.send_to(&packet, self.upstream);
         add(&self.metrics.forwarded, 1);
         Ok(())
     }
@@ -150,8 +157,11 @@ impl Forwarder {
         let mut sweep = Instant::now() + SWEEP;
         loop {
             // Errors are timeouts, or say that the resolver is not there: then queries get overdue.
-            if let Ok(length) = socket.udp.recv(&mut buffer) {
-                self.deliver(socket, &buffer[..length]);
+            match socket.udp.recv_from(&mut buffer) {
+                Ok((length, from)) if self.is_upstream(from) => {
+                    self.deliver(socket, &buffer[..length]);
+                }
+                Ok(_) | Err(_) => {}
             }
             let now = Instant::now();
             if now >= sweep {
@@ -159,6 +169,10 @@ impl Forwarder {
                 self.give_up(socket, now);
             }
         }
+    }
+
+    fn is_upstream(&self, from: SocketAddr) -> bool {
+        from.ip() == self.upstream.ip() && from.port() == self.upstream.port()
     }
 
     fn deliver(&self, socket: &Socket, answer: &[u8]) {
@@ -233,7 +247,7 @@ impl Socket {
 impl Client {
     fn send(&self, response: &[u8]) {
         // A client that is gone needs no answer.
-        let _ = self.socket.send_to(response, self.address);
+        self.asked.answer(&self.socket, &self.address, response);
     }
 }
 

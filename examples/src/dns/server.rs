@@ -3,6 +3,7 @@
 use std::error::Error;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
+use std::ops::ControlFlow;
 use std::os::fd::AsFd;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -23,7 +24,8 @@ use super::source::ZoneSource;
 use super::{tcp, udp};
 use crate::host::Watch;
 use crate::http::{self, Answer, Page, reading};
-use crate::manifest;
+use crate::manifest::{self, Manifests};
+use crate::signal;
 
 /// Serves the names of a cluster over DNS
 #[derive(Clone, Debug, clap::Parser)]
@@ -75,16 +77,23 @@ impl Shared {
 /// Why a thread of the server ended.
 type Failure = (String, io::Result<()>);
 
-/// Runs the command until it fails.
+/// Runs the command until it fails, or until SIGTERM or SIGINT.
 ///
 /// # Errors
 /// What went wrong, for one line on standard error.
 pub fn run(args: &Args) -> Result<ExitCode, Box<dyn Error>> {
+    let (failed, failures) = channel();
+    let stopped = failed.clone();
+    // Before every other thread.
+    signal::follow(move |signal| {
+        let _ = stopped.send((signal.to_owned(), Ok(())));
+        ControlFlow::Break(())
+    })?;
     let mut source = ZoneSource::new(args.zone.options())?;
     let changes = changes(&args.zone)?;
     match changes {
         Changes::Files(_) | Changes::Never => {
-            load(&args.zone, &mut source);
+            take(&read(&args.zone), &mut source);
         }
         Changes::Cluster(_) => {}
     }
@@ -93,7 +102,6 @@ pub fn run(args: &Args) -> Result<ExitCode, Box<dyn Error>> {
         None => thread::available_parallelism().map_or(1, usize::from),
     };
     let shared = shared(args, source.zone().clone(), workers * args.listen.len())?;
-    let (failed, failures) = channel();
     if let Some(address) = args.metrics_bind_address {
         serve_http(address, &shared, &failed)?;
     }
@@ -265,31 +273,37 @@ fn reload(
             Ok(_) | Err(nix::errno::Errno::EINTR) => {}
             Err(errno) => return Err(errno.into()),
         }
-        if watch.take()? && load(args, source) {
+        if !watch.take()? {
+            continue;
+        }
+        let manifests = read(args);
+        // A file that is being written may be cut off, and its names do not cease to exist by that. Only at the start
+        // the half is used.
+        if !manifests.problems.is_empty() {
+            eprintln!("note: names stay as they were before");
+            continue;
+        }
+        if take(&manifests, source) {
             shared.zone.store(Arc::new(source.zone().clone()));
             add(&shared.metrics.reloads, 1);
         }
     }
 }
 
-/// Reads the manifests and reports what is wrong with them. Whether a record changed.
-fn load(args: &ZoneArgs, source: &mut ZoneSource) -> bool {
+/// Reads the manifests and reports what cannot be read.
+fn read(args: &ZoneArgs) -> Manifests {
     let manifests = manifest::read(&args.sources());
     for problem in &manifests.problems {
         eprintln!("error: {problem}");
     }
-    for skipped in &manifests.skipped {
-        eprintln!("note: {skipped}");
-    }
-    for (file, diagnostic) in &manifests.diagnostics {
-        eprintln!("{file}: {diagnostic}");
-    }
-    let changed = source.take(&manifests);
-    for diagnostic in &source.cluster().diagnostics {
-        eprintln!("{diagnostic}");
-    }
-    for diagnostic in source.zone().diagnostics() {
-        eprintln!("{diagnostic}");
+    manifests
+}
+
+/// Makes the names of manifests the zone, and reports what is wrong with them. Whether a record changed.
+fn take(manifests: &Manifests, source: &mut ZoneSource) -> bool {
+    let changed = source.take(manifests);
+    for remark in source.remarks(manifests) {
+        eprintln!("{remark}");
     }
     changed
 }

@@ -38,8 +38,8 @@ struct Arrival {
 }
 
 /// The local address that a datagram was sent to, where the socket listens on several.
-#[derive(Clone, Copy)]
-enum Destination {
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Destination {
     Only,
     V4(nix::libc::in_pktinfo),
     V6(nix::libc::in6_pktinfo),
@@ -165,13 +165,13 @@ impl Worker {
         chain: Option<(Vec<u8>, svc_core::dns::DnsName)>,
         out: &mut Vec<u8>,
     ) {
-        let client = arrival.from.as_ref().and_then(socket_addr);
-        let (Some(forwarder), Some(address)) = (&self.shared.forwarder, client) else {
+        let (Some(forwarder), Some(address)) = (&self.shared.forwarder, arrival.from) else {
             return;
         };
         let client = Client {
             socket: self.socket.clone(),
             address,
+            asked: arrival.to,
         };
         if let Err(failure) = forwarder.submit(client, query, chain) {
             *out = failure;
@@ -210,29 +210,34 @@ impl Worker {
     /// Sends one by one, each from the address that its query was sent to.
     fn send_each(&self, arrivals: &[Arrival], answers: &[Vec<u8>]) {
         for (arrival, answer) in arrivals.iter().zip(answers) {
-            if answer.is_empty() {
-                continue;
+            if let (Some(address), false) = (&arrival.from, answer.is_empty()) {
+                arrival.to.answer(&self.socket, address, answer);
             }
-            let slices = [IoSlice::new(answer)];
-            let fd = self.socket.as_raw_fd();
-            let flags = MsgFlags::empty();
-            let from = arrival.from.as_ref();
-            // An answer that cannot be sent is lost, as any datagram may be.
-            let _ = match &arrival.to {
-                Destination::Only => sendmsg(fd, &slices, &[], flags, from),
-                Destination::V4(info) => {
-                    let mut info = *info;
-                    info.ipi_spec_dst = info.ipi_addr;
-                    info.ipi_ifindex = 0;
-                    let message = [ControlMessage::Ipv4PacketInfo(&info)];
-                    sendmsg(fd, &slices, &message, flags, from)
-                }
-                Destination::V6(info) => {
-                    let message = [ControlMessage::Ipv6PacketInfo(info)];
-                    sendmsg(fd, &slices, &message, flags, from)
-                }
-            };
         }
+    }
+}
+
+impl Destination {
+    /// Sends an answer from the address that the query was sent to: clients take it from no other (RFC 5452, 9.1).
+    pub(super) fn answer(&self, socket: &UdpSocket, to: &SockaddrStorage, answer: &[u8]) {
+        let slices = [IoSlice::new(answer)];
+        let fd = socket.as_raw_fd();
+        let flags = MsgFlags::empty();
+        // An answer that cannot be sent is lost, as any datagram may be.
+        let _ = match self {
+            Self::Only => sendmsg(fd, &slices, &[], flags, Some(to)),
+            Self::V4(info) => {
+                let mut info = *info;
+                info.ipi_spec_dst = info.ipi_addr;
+                info.ipi_ifindex = 0;
+                let message = [ControlMessage::Ipv4PacketInfo(&info)];
+                sendmsg(fd, &slices, &message, flags, Some(to))
+            }
+            Self::V6(info) => {
+                let message = [ControlMessage::Ipv6PacketInfo(info)];
+                sendmsg(fd, &slices, &message, flags, Some(to))
+            }
+        };
     }
 }
 
@@ -258,15 +263,4 @@ fn is_transient(errno: Errno) -> bool {
         Errno::ENOMEM,
     ]
     .contains(&errno)
-}
-
-fn socket_addr(address: &SockaddrStorage) -> Option<SocketAddr> {
-    let v4 = address
-        .as_sockaddr_in()
-        .map(|v4| SocketAddr::from((v4.ip(), v4.port())));
-    v4.or_else(|| {
-        let v6 = address.as_sockaddr_in6()?;
-        let scoped = std::net::SocketAddrV6::new(v6.ip(), v6.port(), 0, v6.scope_id());
-        Some(scoped.into())
-    })
 }

@@ -4,15 +4,19 @@ use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream, UdpSocket};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
 
 use super::wire::{Message, query};
+
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// A running server; it ends with the test.
 pub(crate) struct Server {
     child: Child,
     pub(crate) address: SocketAddr,
+    said: Receiver<String>,
 }
 
 impl Drop for Server {
@@ -37,9 +41,31 @@ impl Server {
         let address = lines
             .find_map(|line| line.unwrap().strip_prefix("serving on ")?.parse().ok())
             .unwrap();
+        let (sender, said) = channel();
         // Whatever it says later is read, so that it never waits for us.
-        std::thread::spawn(move || lines.for_each(drop));
-        Self { child, address }
+        std::thread::spawn(move || {
+            for line in lines {
+                // The test may have ended.
+                let _ = sender.send(line.unwrap_or_default());
+            }
+        });
+        Self {
+            child,
+            address,
+            said,
+        }
+    }
+
+    /// Waits until it says something.
+    #[allow(dead_code)] // Not every test that has this file listens.
+    pub(crate) fn until_said(&self, text: &str) {
+        while !self.said.recv_timeout(PATIENCE).unwrap().contains(text) {}
+    }
+
+    /// How it ended, once it does.
+    #[allow(dead_code)] // Not every test that has this file ends it.
+    pub(crate) fn ended(&mut self) -> ExitStatus {
+        self.child.wait().unwrap()
     }
 
     #[allow(dead_code)] // Not every test that has this file asks.
@@ -50,9 +76,7 @@ impl Server {
     pub(crate) fn udp(&self, name: &str, kind: u16) -> Message {
         let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
         socket.connect(self.address).unwrap();
-        socket
-            .set_read_timeout(Some(Duration::from_secs(10)))
-            .unwrap();
+        socket.set_read_timeout(Some(PATIENCE)).unwrap();
         socket.send(&query(42, name, kind, Some(1232))).unwrap();
         let mut buffer = [0; 4096];
         let length = socket.recv(&mut buffer).unwrap();

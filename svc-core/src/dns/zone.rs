@@ -89,6 +89,13 @@ impl Zone {
         diagnostics
     }
 
+    /// What a Service cannot have, and why.
+    pub fn diagnostics_of(&self, service: &NamespacedName) -> &[Diagnostic] {
+        let key = (service.namespace.as_bytes(), service.name.as_bytes());
+        let entry = self.services.find(key);
+        entry.map_or(&[], ServiceEntry::diagnostics)
+    }
+
     /// Takes in what [`ClusterState::apply`] touched; says whether a record changed.
     pub fn refresh(&mut self, state: &ClusterState, changes: &Changes) -> bool {
         let complete = self.services_complete || state.is_complete();

@@ -67,16 +67,15 @@ impl Zone {
             WatchEvent::Apply(name) => return self.declare_namespace(&name),
             WatchEvent::Delete(name) => return self.withdraw_namespace(&name),
             WatchEvent::InitDone => {
+                let was_waiting = self.namespace_list.waiting();
                 let seen = self.namespace_list.finish();
                 let known = self.namespaces.unordered();
                 let gone: Vec<_> = known
                     .filter(|entry| entry.declared && !seen.contains(&entry.name))
                     .map(|entry| entry.name.clone())
                     .collect();
-                for name in gone {
-                    self.withdraw_namespace(&name);
-                }
-                return true;
+                let withdrawn = gone.iter().filter(|name| self.withdraw_namespace(name));
+                return withdrawn.count() > 0 || was_waiting;
             }
         }
         false
@@ -98,16 +97,15 @@ impl Zone {
             WatchEvent::Apply(pod) => return self.put_pod(&pod),
             WatchEvent::Delete(name) => return self.remove_pod(&name),
             WatchEvent::InitDone => {
+                let was_waiting = self.pod_list.waiting();
                 let seen = self.pod_list.finish();
                 let known = self.pods.unordered();
                 let gone: Vec<_> = known
                     .filter(|entry| !seen.contains(&entry.name))
                     .map(|entry| entry.name.clone())
                     .collect();
-                for name in gone {
-                    self.remove_pod(&name);
-                }
-                return true;
+                let removed = gone.iter().filter(|name| self.remove_pod(name));
+                return removed.count() > 0 || was_waiting;
             }
         }
         false
