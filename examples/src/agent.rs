@@ -13,6 +13,7 @@
 //! [`FamilyLoop`] and [`Pace`] have no clock, thread or channel: another controller can use them
 //! with its own. The rest is for programs of their own: [`run()`] is all of `nftables-proxy`.
 
+mod addresses;
 mod backend;
 mod clock;
 mod events;

@@ -12,13 +12,17 @@ use nix::sched::{CloneFlags, setns};
 use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify, InotifyEvent, WatchDescriptor};
 use nix::sys::socket::SockaddrStorage;
 
+/// kube-proxy's link in IPVS mode, with the address of every Service.
+const KUBE_LINK: &str = "kube-ipvs0";
+
 /// Addresses of the interfaces of the calling thread's network namespace, without loopback and
-/// link-local ones, and without those of links that a proxy made itself.
+/// link-local ones, and without those of links that a proxy made itself, kube-proxy or the caller.
 ///
 /// # Errors
 /// What the kernel says.
 pub fn addresses(own_links: &[&str]) -> io::Result<Vec<IpAddr>> {
     let mut addresses: Vec<IpAddr> = getifaddrs()?
+        .filter(|interface| interface.interface_name != KUBE_LINK)
         .filter(|interface| !own_links.contains(&interface.interface_name.as_str()))
         .filter_map(|interface| ip(&interface.address?))
         .filter(|ip| !ip.is_loopback() && !is_link_local(ip))

@@ -35,6 +35,8 @@ pub enum Input {
     Triggered(SystemTime),
     /// Somebody else may have changed what a family holds in the kernel; both if it is not known.
     Disturbed(Option<IpFamily>),
+    /// Addresses of the host may have come or gone.
+    Addresses,
     /// Somebody wants to know what happens to a packet.
     Explain(Flow, Sender<String>),
     /// The end; the rules stay.

@@ -13,6 +13,7 @@ use svc_core::{
 };
 use tracing::{debug, error, info, trace, warn};
 
+use super::addresses::OwnAddresses;
 use super::backend::Backend;
 use super::clock::{Clock, SystemClock};
 use super::events::Announcer;
@@ -48,6 +49,7 @@ pub(super) struct Parts<B: Backend> {
     pub(super) audits: Audits,
     pub(super) presence: Presence,
     pub(super) take_over: bool,
+    pub(super) own_addresses: OwnAddresses,
 }
 
 /// Whether a backend looks after its kernel by and by.
@@ -212,6 +214,7 @@ where
                 families.for_each(|family| family.triggers.push(at));
             }
             Input::Disturbed(family) => self.disturbed(family),
+            Input::Addresses => self.take_addresses(),
             Input::Explain(flow, answer) => {
                 // Whoever asked may have gone.
                 let _ = answer.send(self.explain(&flow));
@@ -256,24 +259,39 @@ where
 
     fn open(&mut self) {
         self.gate = Gate::Open;
-        let planner = &mut self.parts.planner;
-        let mut config = planner.config().clone();
-        if planner.state().node(&config.name).is_none() {
+        let planner = &self.parts.planner;
+        let name = &planner.config().name;
+        if planner.state().node(name).is_none() {
             warn!(
-                node = &*config.name,
+                node = &**name,
                 "no such Node: the addresses of the host are taken"
             );
-            match host::addresses(B::OWN_LINKS) {
-                Ok(addresses) => {
-                    config.local_addresses = addresses;
-                    planner.configure(config);
-                }
-                Err(cause) => error!(error = %cause, "cannot list the addresses of the host"),
-            }
+            self.parts.own_addresses = OwnAddresses::OfHost;
         }
+        self.take_addresses();
         info!("the first lists are complete");
         let now = self.parts.clock.now();
         self.unplanned.get_or_insert(now);
+    }
+
+    /// Takes the addresses of the host for the node's, as they are now (B-124).
+    fn take_addresses(&mut self) {
+        if self.parts.own_addresses == OwnAddresses::OfNode || self.gate != Gate::Open {
+            return;
+        }
+        let planner = &mut self.parts.planner;
+        match host::addresses(B::OWN_LINKS) {
+            Ok(addresses) if addresses != planner.config().local_addresses => {
+                debug!(?addresses, "addresses of the host");
+                let mut config = planner.config().clone();
+                config.local_addresses = addresses;
+                planner.configure(config);
+                let now = self.parts.clock.now();
+                self.unplanned.get_or_insert(now);
+            }
+            Ok(_) => {}
+            Err(cause) => error!(error = %cause, "cannot list the addresses of the host"),
+        }
     }
 
     /// Hands what changed in the plans to the families.

@@ -6,10 +6,11 @@ use std::process::ExitCode;
 use svc_core::config::ProxyMode;
 use svc_core::{Action, Kernel, Planner, Render};
 
+use super::addresses::OwnAddresses;
 use super::backend::{Backend, Families};
 use super::flags::Settings;
 use super::presence::Estate;
-use super::run::{ProxyArgs, enter};
+use super::run::{ProxyArgs, enter, own_addresses};
 use crate::cli::input::Input;
 use crate::cluster::feed;
 use crate::host;
@@ -47,7 +48,7 @@ where
     if let Some(warning) = warning(backend) {
         eprintln!("warning: {warning}");
     }
-    let (mut input, mut families) = open(input, backend, settings)?;
+    let (mut input, mut families) = open(input, args, backend, settings)?;
     let code = input.report();
     backend.prepare(&mut families, &settings.node)?;
     plan(backend, &mut input.planner, &mut families)?;
@@ -101,7 +102,7 @@ where
 {
     let input = read(args, settings, B::MODE)?;
     enter(args)?;
-    let (mut input, mut families) = open(input, backend, settings)?;
+    let (mut input, mut families) = open(input, args, backend, settings)?;
     let code = input.report();
     plan(backend, &mut input.planner, &mut families)?;
     let differences = dry_run(backend, &mut families)?;
@@ -138,14 +139,16 @@ fn read(args: &ProxyArgs, settings: &Settings, mode: ProxyMode) -> Result<Input,
     Ok(input)
 }
 
-/// Opens the kernel; a node that no object describes has the addresses of the host.
+/// Opens the kernel; a node that no object describes has the addresses of the host, as that of a cluster.
 fn open<B: Backend>(
     mut input: Input,
+    args: &ProxyArgs,
     backend: &B,
     settings: &Settings,
 ) -> Result<(Input, Families<B>), Box<dyn Error>> {
     let mut config = settings.node.clone();
-    if input.planner.state().node(&config.name).is_none() {
+    let of_host = own_addresses(args) == OwnAddresses::OfHost;
+    if of_host || input.planner.state().node(&config.name).is_none() {
         config.local_addresses = host::addresses(B::OWN_LINKS)?;
     }
     for change in backend.adapt(&mut config) {

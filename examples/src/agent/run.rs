@@ -11,6 +11,7 @@ use svc_core::wire::PodNames;
 use svc_core::{IpFamily, Kernel, NodeConfig, Planner};
 use tracing::{error, info, warn};
 
+use super::addresses::{AddressNews, OwnAddresses};
 use super::backend::{Backend, Families, Notices, Sentinel};
 use super::clock::SystemClock;
 use super::events::{Announcement, Announcer, EventSink};
@@ -176,6 +177,7 @@ where
             None
         }
     };
+    watch_addresses(AddressNews::open(B::OWN_LINKS)?, feed.clone())?;
     let (asked, audits, periods) = follow(&mut backend, &mut families, &settings.node, &feed)?;
     let looped = |family| FamilyLoop::new(family, periods, Jitter::random());
     let parts = Parts {
@@ -191,6 +193,7 @@ where
         audits,
         presence,
         take_over: args.take_over,
+        own_addresses: own_addresses(args),
     };
     let mut agent = Agent::new(parts);
     agent.run(&told);
@@ -316,6 +319,33 @@ fn input_of(notice: Notice) -> Option<Input> {
         Notice::Triggered(at) => Input::Triggered(at),
         Notice::Pod(_) | Notice::Namespace(_) => return None,
     })
+}
+
+/// Manifests say with a Node which addresses it has; the Node of a cluster need not have all.
+pub(super) fn own_addresses(args: &ProxyArgs) -> OwnAddresses {
+    match args.input.manifests.is_empty() {
+        true => OwnAddresses::OfHost,
+        false => OwnAddresses::OfNode,
+    }
+}
+
+/// A thread that waits for addresses to come and go.
+fn watch_addresses(news: AddressNews, feed: Feed) -> std::io::Result<()> {
+    let watch = move || {
+        loop {
+            if let Err(cause) = news.wait() {
+                error!(error = %cause, "new addresses of the host are no longer noticed");
+                return;
+            }
+            if feed.send(Input::Addresses).is_err() {
+                return;
+            }
+        }
+    };
+    thread::Builder::new()
+        .name("addresses".into())
+        .spawn(watch)?;
+    Ok(())
 }
 
 /// A thread that waits for what the kernel tells.

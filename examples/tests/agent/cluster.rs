@@ -10,7 +10,7 @@ use examples::cluster_watch::{Interest, Subject};
 use examples::sandbox::{Namespace, Transport, probe};
 use serde_json::{Value as Json, json};
 
-use crate::rig::{Agent, CLUSTER_IP, NFTABLES, PATIENCE, Rig};
+use crate::rig::{Agent, CLUSTER_IP, IPTABLES, NFTABLES, PATIENCE, Rig};
 
 fn node(name: &str) -> Json {
     json!({
@@ -65,14 +65,67 @@ fn cluster() -> Cluster {
 }
 
 fn start(rig: &Rig, cluster: &Cluster, at: &Namespace, name: &str) -> Agent {
+    start_with(NFTABLES, rig, cluster, at, name, &[])
+}
+
+fn start_with(
+    program: &str,
+    rig: &Rig,
+    cluster: &Cluster,
+    at: &Namespace,
+    name: &str,
+    more: &[&str],
+) -> Agent {
     let file = rig.folder.join("kubeconfig");
     fs::write(&file, cluster.server.kubeconfig()).unwrap();
     let objects = ["--kubeconfig", file.to_str().unwrap(), "--node", name];
-    Agent::start_with(NFTABLES, at, &rig.folder, &objects, &[])
+    Agent::start_with(program, at, &rig.folder, &objects, more)
+}
+
+/// An address of an interface that the Node does not list serves node ports as soon as it is there, and as
+/// long (B-120, B-123, B-124).
+pub(crate) fn addresses_of_the_host() {
+    for (program, ranges) in [
+        (NFTABLES, "198.18.0.64/26"),
+        (NFTABLES, "0.0.0.0/0"),
+        (IPTABLES, "198.18.0.64/26"),
+    ] {
+        let rig = Rig::new();
+        let cluster = cluster();
+        let mut exposed = service("web", CLUSTER_IP);
+        exposed["spec"]["type"] = json!("NodePort");
+        exposed["spec"]["ports"][0]["nodePort"] = json!(30080);
+        cluster.store.put("services", exposed);
+        rig.tool("ip", &["addr", "add", "198.18.0.70/32", "dev", "lo"], "");
+        let more = ["--nodeport-addresses", ranges];
+        let node = rig.sandbox.node();
+        let mut agent = start_with(program, &rig, &cluster, node, "n1", &more);
+        rig.await_synced(&mut agent);
+        assert!(answered(&rig, "198.18.0.70:30080").is_some());
+        let is_listed = answered(&rig, "198.18.0.10:30080").is_some();
+        assert_eq!(is_listed, ranges == "0.0.0.0/0", "{program} {ranges}");
+        let late = ["198.18.0.77/32", "dev", "lo"];
+        rig.tool("ip", &[&["addr", "add"][..], &late].concat(), "");
+        agent.until("new address", || answered(&rig, "198.18.0.77:30080"));
+        let metrics = agent.metrics.clone();
+        let planned = || {
+            let plan = rig.get(&metrics, "/plan?family=IPv4")?.body;
+            Some(plan.contains("198.18.0.77"))
+        };
+        agent.until("plan with it", || planned()?.then_some(()));
+        rig.tool("ip", &[&["addr", "del"][..], &late].concat(), "");
+        agent.until("plan without it", || (!planned()?).then_some(()));
+        assert!(answered(&rig, "198.18.0.70:30080").is_some());
+        agent.stop();
+    }
 }
 
 fn reached(rig: &Rig, ip: &str) -> Option<String> {
-    let to = format!("{ip}:80").parse().unwrap();
+    answered(rig, &format!("{ip}:80"))
+}
+
+fn answered(rig: &Rig, to: &str) -> Option<String> {
+    let to = to.parse().unwrap();
     let outcome = probe(rig.sandbox.outside(), None, to, Transport::Tcp, PATIENCE).unwrap();
     outcome.pod().map(str::to_owned)
 }

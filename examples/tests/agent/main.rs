@@ -71,6 +71,8 @@ fn main() -> ExitCode {
             cluster::api_server_goes_and_comes,
         ),
         #[cfg(feature = "cluster")]
+        own("addresses_of_the_host", cluster::addresses_of_the_host),
+        #[cfg(feature = "cluster")]
         own("once_against_a_cluster", cluster::once),
         #[cfg(feature = "cluster")]
         own(

@@ -22,7 +22,10 @@ pub struct NodeConfig {
     pub name: Name,
     /// Configuration of the proxy.
     pub proxy: ProxyConfig,
-    /// Addresses of the host beside those in the status of its Node.
+    /// Addresses of the host beside those in the status of its Node (B-123, B-124).
+    ///
+    /// One inside the service range is the ClusterIP of a Service that somebody binds, such as a DNS cache of the
+    /// node: it is no address to serve node ports at.
     pub local_addresses: Vec<IpAddr>,
     /// Where `spec.externalIPs` and load-balancer addresses have to be, anywhere when unset.
     ///
@@ -47,7 +50,7 @@ impl NodePlan {
     /// Resolves a configuration for one family.
     ///
     /// `node` is the Node of that name, if it is known; without it the node has only
-    /// [`NodeConfig::local_addresses`] (B-059).
+    /// [`NodeConfig::local_addresses`], and none of them is the primary one (B-059).
     pub fn resolve<'a>(
         config: &NodeConfig,
         node: Option<&Node>,
@@ -56,10 +59,10 @@ impl NodePlan {
     ) -> Self {
         let proxy = &config.proxy;
         let of_node = node.map_or(&[][..], |node| &node.addresses);
-        let addresses = sorted_of(
-            family,
-            of_node.iter().chain(&config.local_addresses).copied(),
-        );
+        let service_cidrs = aggregate(service_cidrs, family);
+        let of_host = config.local_addresses.iter();
+        let of_host = of_host.filter(|ip| !service_cidrs.iter().any(|net| net.contains(*ip)));
+        let addresses = sorted_of(family, of_node.iter().chain(of_host).copied());
         let primary = primary(config, node, family);
         let local_detector = local_detector(&proxy.detect_local, node, family);
         let (unknown_port, unallocated, empty_source_ranges) = by_mode(proxy.mode);
@@ -75,7 +78,7 @@ impl NodePlan {
             local_detector,
             node_ports: node_ports(proxy, &addresses, primary, family),
             addresses,
-            service_cidrs: aggregate(service_cidrs, family),
+            service_cidrs,
             unknown_port,
             unallocated,
             empty_source_ranges,
@@ -98,12 +101,8 @@ fn primary(config: &NodeConfig, node: Option<&Node>, family: IpFamily) -> Option
     if IpFamily::of(bound) == family && !bound.is_unspecified() {
         return Some(bound);
     }
-    let mut own = config.local_addresses.iter().copied();
-    let listed = node.and_then(|node| {
-        let mut addresses = node.addresses.iter().copied();
-        addresses.find(|ip| IpFamily::of(*ip) == family && !ip.is_loopback())
-    });
-    listed.or_else(|| own.find(|ip| IpFamily::of(*ip) == family && !ip.is_loopback()))
+    let mut listed = node?.addresses.iter().copied();
+    listed.find(|ip| IpFamily::of(*ip) == family && !ip.is_loopback())
 }
 
 fn local_detector(

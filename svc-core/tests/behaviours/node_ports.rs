@@ -49,6 +49,14 @@ fn b120_node_ports_are_served_inside_the_ranges() {
         "node-ports=198.18.1.0/24",
         &[(PRIMARY, "pass"), (SECOND, SERVED)],
     );
+    // An interface that no Node lists.
+    with(
+        "node-ports=192.0.2.0/24 local=192.0.2.9",
+        &[
+            ("203.0.113.7 -> 192.0.2.9:30080/tcp", SERVED),
+            (PRIMARY, "pass"),
+        ],
+    );
     // No address inside: nowhere, not everywhere.
     with(
         "node-ports=192.0.2.0/24",
@@ -73,8 +81,12 @@ fn b121_primary_means_the_first_address_of_each_family() {
         &[(PRIMARY, SERVED), (SECOND, SERVED)],
     );
     // Nobody knows the node: everywhere.
-    let plan = plan(&with_config("node-ports=primary node=n9", WEB), V4);
-    assert!(plan.node.node_ports.every_local_address);
+    for local in ["", "local=192.0.2.9 local=198.18.1.10"] {
+        let config = with_config(&format!("node-ports=primary node=n9 {local}"), WEB);
+        let plan = plan(&config, V4);
+        assert!(plan.node.node_ports.every_local_address, "{local}");
+        assert_eq!(plan.node.primary, None, "{local}");
+    }
 }
 
 #[test]
@@ -95,6 +107,17 @@ fn b123_everywhere_is_every_local_address() {
         "mode=iptables",
         &[("203.0.113.7 -> 192.0.2.9:30080/tcp", "pass")],
     );
+    // A ClusterIP that somebody binds, as DNS caches of nodes do.
+    let text =
+        with_config("mode=ipvs local=10.96.0.10 local=192.0.2.9", WEB) + "\ncidr 10.96.0.0/16";
+    let plan = crate::plan(&text, V4);
+    let addresses: Vec<String> = plan
+        .node
+        .addresses
+        .iter()
+        .map(ToString::to_string)
+        .collect();
+    assert_eq!(addresses, ["192.0.2.9", "198.18.0.10", "198.18.1.10"]);
 }
 
 #[test]
