@@ -94,20 +94,30 @@ impl Backend for Iptables {
         vec![format!("node ports do not answer on 127.0.0.1: {why}")]
     }
 
-    fn open(&self, config: &NodeConfig) -> Result<Families<Self>, Box<dyn Error>> {
-        let marks = Marks::with_masquerade_bit(config.proxy.masquerade_bit)?;
-        let mut families = Vec::new();
-        for family in IpFamily::ALL {
-            let kernel = Kernel::open(Options {
-                variant: self.variant,
-                marks,
-                ..Options::new(family)
-            })?;
-            let renderer = Renderer::new(*kernel.config());
-            let reconciler = Reconciler::new(renderer, family);
-            families.push(Family { reconciler, kernel });
+    fn open(
+        &self,
+        config: &NodeConfig,
+        family: IpFamily,
+    ) -> Result<Family<Renderer, Kernel>, Box<dyn Error>> {
+        let kernel = Kernel::open(Options {
+            variant: self.variant,
+            marks: Marks::with_masquerade_bit(config.proxy.masquerade_bit)?,
+            ..Options::new(family)
+        })?;
+        let renderer = Renderer::new(*kernel.config());
+        let reconciler = Reconciler::new(renderer, family);
+        Ok(Family { reconciler, kernel })
+    }
+
+    fn lacks_family(&self, error: &(dyn Error + 'static)) -> bool {
+        match error.downcast_ref() {
+            Some(
+                backend_iptables::Error::Missing { .. }
+                | backend_iptables::Error::TooOld { .. }
+                | backend_iptables::Error::Lacking { .. },
+            ) => true,
+            Some(_) | None => false,
         }
-        Ok(families)
     }
 
     fn print(&self, _: IpFamily, key: &Key, value: &Value) -> String {

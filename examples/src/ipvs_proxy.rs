@@ -87,16 +87,16 @@ impl Backend for Ipvs {
         format!("the virtual servers of table {}", Settings::default().table)
     }
 
-    fn open(&self, config: &NodeConfig) -> Result<Families<Self>, Box<dyn Error>> {
+    fn open(
+        &self,
+        config: &NodeConfig,
+        family: IpFamily,
+    ) -> Result<Family<Renderer, Kernel>, Box<dyn Error>> {
         let settings = settings(&config.proxy.ipvs)?;
-        let mut families = Vec::new();
-        for family in IpFamily::ALL {
-            families.push(Family {
-                reconciler: Reconciler::new(Renderer::new(settings.clone(), family), family),
-                kernel: Kernel::open(&settings, family)?,
-            });
-        }
-        Ok(families)
+        Ok(Family {
+            kernel: Kernel::open(&settings, family)?,
+            reconciler: Reconciler::new(Renderer::new(settings, family), family),
+        })
     }
 
     fn print(&self, family: IpFamily, key: &Key, value: &Value) -> String {

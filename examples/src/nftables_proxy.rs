@@ -49,13 +49,15 @@ pub type Families = Vec<Family<Renderer, Kernel>>;
 /// # Errors
 /// When the kernel has no nf_tables.
 pub fn open(table: &str) -> std::io::Result<Families> {
-    let family = |family| {
-        Ok(Family {
-            reconciler: Reconciler::new(Renderer::new(table, family), family),
-            kernel: Kernel::open(table, family)?,
-        })
-    };
-    IpFamily::ALL.into_iter().map(family).collect()
+    let all = IpFamily::ALL.into_iter();
+    all.map(|family| open_family(table, family)).collect()
+}
+
+fn open_family(table: &str, family: IpFamily) -> std::io::Result<Family<Renderer, Kernel>> {
+    Ok(Family {
+        reconciler: Reconciler::new(Renderer::new(table, family), family),
+        kernel: Kernel::open(table, family)?,
+    })
 }
 
 /// Runs the command.
@@ -87,9 +89,13 @@ impl Backend for Nftables {
         format!("table {}", self.table)
     }
 
-    fn open(&self, _: &NodeConfig) -> Result<Families, Box<dyn Error>> {
-        let families = open(&self.table);
-        Ok(families.map_err(|error| format!("nf_tables: {error}"))?)
+    fn open(
+        &self,
+        _: &NodeConfig,
+        family: IpFamily,
+    ) -> Result<Family<Renderer, Kernel>, Box<dyn Error>> {
+        let opened = open_family(&self.table, family);
+        Ok(opened.map_err(|error| format!("nf_tables: {error}"))?)
     }
 
     fn print(&self, _: IpFamily, key: &Key, value: &Value) -> String {

@@ -1,12 +1,14 @@
 //! What an agent needs of a backend.
 
 use std::error::Error;
+use std::path::Path;
 use std::time::Duration;
 
 use svc_core::config::ProxyMode;
 use svc_core::{IpFamily, Kernel, NodeConfig, Plan, Planner, Render};
 
 use crate::backend;
+use crate::cli::one_line;
 use crate::proxy::Family;
 
 /// The families of a backend.
@@ -64,11 +66,21 @@ pub trait Backend: Sized {
         Vec::new()
     }
 
-    /// Opens both families in the network namespace of the calling thread.
+    /// Opens a family in the network namespace of the calling thread.
     ///
     /// # Errors
     /// What the host lacks.
-    fn open(&self, config: &NodeConfig) -> Result<Families<Self>, Box<dyn Error>>;
+    fn open(
+        &self,
+        config: &NodeConfig,
+        family: IpFamily,
+    ) -> Result<Family<Self::Render, Self::Kernel>, Box<dyn Error>>;
+
+    /// Whether an error of [`Backend::open`] says that the host has no such family, and never will; what may pass is
+    /// none.
+    fn lacks_family(&self, _: &(dyn Error + 'static)) -> bool {
+        false
+    }
 
     /// Removes what is owned.
     ///
@@ -155,3 +167,38 @@ pub trait Backend: Sized {
         value: &<Self::Render as Render>::Value,
     ) -> String;
 }
+
+/// Opens the families that the host has, in the order in which they are synced (B-057); also why one is left out.
+///
+/// # Errors
+/// What the host lacks, if it has neither, or not that of the bind address.
+pub(super) fn open<B: Backend>(
+    backend: &B,
+    config: &NodeConfig,
+) -> Result<(Families<B>, Vec<String>), Box<dyn Error>> {
+    let bound = config.proxy.bind_address;
+    let needed = (!bound.is_unspecified()).then(|| IpFamily::of(bound));
+    let mut families = Vec::new();
+    let mut left_out = Vec::new();
+    for family in IpFamily::ALL {
+        let is_off = family == IpFamily::V6 && !Path::new(IPV6).exists();
+        let opened = match is_off {
+            true => Err("the kernel has no IPv6".into()),
+            false => backend.open(config, family),
+        };
+        match opened {
+            Ok(opened) => families.push(opened),
+            Err(why) if needed != Some(family) && (is_off || backend.lacks_family(&*why)) => {
+                left_out.push(format!("{family} is left out: {}", one_line(&*why)));
+            }
+            Err(why) => return Err(why),
+        }
+    }
+    match families.is_empty() {
+        true => Err(left_out.join("; ").into()),
+        false => Ok((families, left_out)),
+    }
+}
+
+/// Not there when the kernel was told to have no IPv6.
+const IPV6: &str = "/proc/thread-self/net/if_inet6";

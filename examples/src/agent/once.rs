@@ -4,10 +4,10 @@ use std::error::Error;
 use std::process::ExitCode;
 
 use svc_core::config::ProxyMode;
-use svc_core::{Action, Kernel, Planner, Render};
+use svc_core::{Action, Kernel, NodeConfig, Planner, Render};
 
 use super::addresses::OwnAddresses;
-use super::backend::{Backend, Families};
+use super::backend::{self, Backend, Families};
 use super::flags::Settings;
 use super::presence::Estate;
 use super::run::{ProxyArgs, enter, own_addresses};
@@ -28,7 +28,7 @@ where
     if let Some(warning) = warning(backend) {
         eprintln!("warning: {warning}; what is removed here comes back");
     }
-    let mut families = backend.open(&settings.node)?;
+    let mut families = open_families(backend, &settings.node)?;
     let results: Vec<_> = families.iter_mut().map(|f| backend.clean_up(f)).collect();
     results.into_iter().collect::<Result<(), _>>()?;
     Ok(ExitCode::SUCCESS)
@@ -154,7 +154,7 @@ fn open<B: Backend>(
     for change in backend.adapt(&mut config) {
         eprintln!("warning: {change}");
     }
-    let families = backend.open(&config)?;
+    let families = open_families(backend, &config)?;
     for family in &families {
         for remark in backend.remarks(family) {
             eprintln!("warning: {}: {remark}", family.reconciler.family());
@@ -164,6 +164,17 @@ fn open<B: Backend>(
     input.planner = Planner::new(config);
     feed(&mut input.planner, &input.manifests, &input.cluster);
     Ok((input, families))
+}
+
+fn open_families<B: Backend>(
+    backend: &B,
+    config: &NodeConfig,
+) -> Result<Families<B>, Box<dyn Error>> {
+    let (families, left_out) = backend::open(backend, config)?;
+    for why in left_out {
+        eprintln!("warning: {why}");
+    }
+    Ok(families)
 }
 
 fn dry_run<B: Backend>(backend: &B, families: &mut Families<B>) -> Result<usize, Box<dyn Error>>

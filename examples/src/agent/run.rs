@@ -26,7 +26,7 @@ use super::looping::{Agent, Audits, Parts};
 use super::pace::Periods;
 use super::presence::{Estate, Presence};
 use super::status::{Shared, Status};
-use super::{once, server, source};
+use super::{backend, once, server, source};
 use crate::cli::input::InputArgs;
 use crate::cli::one_line;
 use crate::cluster_watch::{
@@ -125,7 +125,8 @@ where
     let presence = Presence::claim(Estate::new(B::MODE, backend.manages()));
     let adapted = backend.adapt(&mut settings.node);
     adapted.iter().for_each(|change| warn!("{change}"));
-    let mut families = backend.open(&settings.node)?;
+    let (mut families, left_out) = backend::open(&backend, &settings.node)?;
+    left_out.iter().for_each(|why| warn!("{why}"));
     backend.prepare(&mut families, &settings.node)?;
     let company = Company { presence, sink };
     serve(args, backend, families, settings, (feed, told), company)
@@ -167,7 +168,9 @@ where
         }
     }
     let clock = SystemClock::start();
-    let shared = Shared::new(Status::new(B::MODE, proxy.sync_period), clock);
+    let opened = families.iter().map(|one| one.reconciler.family());
+    let status = Status::new(B::MODE, proxy.sync_period, opened);
+    let shared = Shared::new(status, clock);
     server::start(settings.addresses, &shared, &feed)?;
     let health_ports = HealthPorts::start(shared.clone())?;
     let flows = match FlowKeeper::start(shared.clone()) {

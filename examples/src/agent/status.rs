@@ -127,14 +127,18 @@ pub(super) struct RunSummary {
 }
 
 impl Status {
-    pub(super) fn new(mode: ProxyMode, sync_period: Duration) -> Self {
-        let families = IpFamily::ALL.map(|family| (family, FamilyStatus::new(family)));
+    pub(super) fn new(
+        mode: ProxyMode,
+        sync_period: Duration,
+        families: impl Iterator<Item = IpFamily>,
+    ) -> Self {
+        let families = families.map(|family| (family, FamilyStatus::new(family)));
         Self {
             mode,
             health: ProxyHealth::new(sync_period),
             node: None,
             node_listed: false,
-            families: families.into(),
+            families: families.collect(),
             remarks: BTreeMap::new(),
             conflicts: Vec::new(),
             links: BTreeMap::new(),
@@ -149,8 +153,8 @@ impl Status {
 
     /// A change of a family waits since `since`.
     pub(super) fn queued(&mut self, family: IpFamily, since: Duration) {
-        self.health.queued_update(family, since);
         if let Some(status) = self.families.get_mut(&family) {
+            self.health.queued_update(family, since);
             status.oldest.get_or_insert(since);
             status.last_queued = Some(since);
         }

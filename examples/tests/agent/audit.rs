@@ -30,12 +30,8 @@ pub(crate) fn silent_deletion() {
         retry_most: Duration::from_secs(1),
     };
     let opened = rig.sandbox.node().run(|| {
-        let families = backend.open(planner.config()).unwrap();
-        let v4 = |family: &examples::proxy::Family<_, _>| {
-            let reconciler: &svc_core::Reconciler<_> = &family.reconciler;
-            reconciler.family() == IpFamily::V4
-        };
-        families.into_iter().find(v4).unwrap()
+        let opened = backend.open(planner.config(), IpFamily::V4);
+        opened.unwrap()
     });
     let mut looped = FamilyLoop::new(opened.unwrap(), periods, Jitter::seeded(1));
     for delta in planner.delta() {

@@ -1,12 +1,15 @@
 //! Agents that are started in other ways than usual.
 
-use std::fs;
+use std::fs::{self, Permissions};
+use std::os::unix::fs::{PermissionsExt, symlink};
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::rig::{Agent, PATIENCE, Rig};
+use examples::sandbox::{Transport, probe};
+
+use crate::rig::{Agent, CLUSTER_IP, IPTABLES, PATIENCE, Rig};
 
 impl Agent {
     /// Starts it inside the namespace, with these capabilities and no others: as nobody where the
@@ -82,6 +85,43 @@ impl Agent {
         assert!(!status.success());
         self.log()
     }
+}
+
+/// A host without ip6tables has its IPv4 Services all the same (B-057).
+pub(crate) fn without_ip6tables() {
+    let rig = Rig::new();
+    let tools = rig.folder.join("tools");
+    fs::create_dir(&tools).unwrap();
+    for path in ["/usr/sbin", "/usr/bin"] {
+        for entry in fs::read_dir(path).unwrap() {
+            let entry = entry.unwrap();
+            let name = entry.file_name().into_string().unwrap();
+            if name.starts_with("iptables") || name == "ipset" {
+                // What is there by both paths is there once.
+                let _ = symlink(entry.path(), tools.join(name));
+            }
+        }
+    }
+    let bare = rig.folder.join("bare");
+    let path = tools.display();
+    let script = format!("#!/bin/sh\nPATH={path} exec {IPTABLES} \"$@\"\n");
+    fs::write(&bare, script).unwrap();
+    fs::set_permissions(&bare, Permissions::from_mode(0o755)).unwrap();
+    let bare = bare.to_str().unwrap();
+    let mut agent = rig.start(bare, &[]);
+    rig.await_synced(&mut agent);
+    let to = format!("{CLUSTER_IP}:80").parse().unwrap();
+    let outcome = probe(rig.sandbox.outside(), None, to, Transport::Tcp, PATIENCE).unwrap();
+    assert!(outcome.pod().is_some(), "{outcome}");
+    let metrics = rig.get(&agent.metrics, "/metrics").unwrap().body;
+    assert!(!metrics.contains("ip_family=\"IPv6\""), "{metrics}");
+    let log = agent.stop();
+    assert!(log.contains("IPv6 is left out: ip6tables"), "{log}");
+    // Where IPv6 was asked for, it has to be there.
+    let bound = rig
+        .start(bare, &["--bind-address", "2001:db8:a::10"])
+        .ended();
+    assert!(bound.contains("ip6tables"), "{bound}");
 }
 
 /// A command that runs what follows with these capabilities alone.
