@@ -49,13 +49,17 @@ where
         eprintln!("warning: {warning}");
     }
     let (mut input, mut families) = open(input, args, backend, settings)?;
-    let code = input.report();
     backend.prepare(&mut families, &settings.node)?;
     plan(backend, &mut input.planner, &mut families)?;
+    // Only now the planner knows what is odd.
+    let code = input.report();
     let reports = update(&mut input.planner, &mut families)?;
-    report(backend, &reports, &families);
+    let refused = report(backend, &reports, &families);
     applied(backend, &input.planner, &mut families)?;
-    Ok(code)
+    Ok(match refused {
+        0 => code,
+        _ => ExitCode::FAILURE,
+    })
 }
 
 /// Plans, and tells the kernels before they are read: what a sync before this one let in would be taken
@@ -103,8 +107,8 @@ where
     let input = read(args, settings, B::MODE)?;
     enter(args)?;
     let (mut input, mut families) = open(input, args, backend, settings)?;
-    let code = input.report();
     plan(backend, &mut input.planner, &mut families)?;
+    let code = input.report();
     let differences = dry_run(backend, &mut families)?;
     Ok((code, differences))
 }
@@ -202,11 +206,13 @@ where
     Ok(differences)
 }
 
+/// Prints what was done; how many service ports the kernel refuses.
 fn report<B: Backend>(
     backend: &B,
     reports: &[Report<<B::Render as Render>::Key>],
     families: &Families<B>,
-) {
+) -> usize {
+    let mut refused = 0;
     for (report, family) in reports.iter().zip(families) {
         let settled = &report.settled;
         if settled.commits > 0 {
@@ -217,7 +223,9 @@ fn report<B: Backend>(
             );
         }
         for (name, reason) in family.reconciler.quarantine() {
+            refused += 1;
             eprintln!("error: Service {name}: the kernel refuses its objects: {reason}");
         }
     }
+    refused
 }

@@ -68,8 +68,6 @@ pub struct Input {
     pub planner: Planner,
     /// What was wrong with the configuration.
     pub remarks: Vec<String>,
-    /// Whether something was wrong that the exit code has to tell.
-    pub complete: bool,
 }
 
 impl InputArgs {
@@ -111,23 +109,11 @@ impl InputArgs {
         let mut planner = Planner::new(config);
         feed(&mut planner, &manifests, &cluster);
         planner.delta();
-        let mut complete = manifests.problems.is_empty() && remarks.is_empty();
-        let of_objects = manifests
-            .diagnostics
-            .iter()
-            .map(|(_, diagnostic)| diagnostic);
-        let all = of_objects
-            .chain(planner.diagnostics())
-            .chain(&cluster.diagnostics);
-        complete &= all
-            .into_iter()
-            .all(|diagnostic| diagnostic.severity != Severity::Error);
         Input {
             manifests,
             cluster,
             planner,
             remarks,
-            complete,
         }
     }
 
@@ -175,6 +161,18 @@ fn read_config(path: &Path, mode: Option<ProxyMode>, remarks: &mut Vec<String>) 
 }
 
 impl Input {
+    /// Whether nothing was wrong that the exit code has to tell; the planner has to have planned.
+    fn is_complete(&self) -> bool {
+        let of_objects = self.manifests.diagnostics.iter();
+        let of_objects = of_objects.map(|(_, diagnostic)| diagnostic);
+        let mut all = of_objects
+            .chain(self.planner.diagnostics())
+            .chain(&self.cluster.diagnostics);
+        self.manifests.problems.is_empty()
+            && self.remarks.is_empty()
+            && all.all(|diagnostic| diagnostic.severity != Severity::Error)
+    }
+
     /// Prints one line for each thing that was wrong, and says how the command ends.
     pub fn report(&self) -> ExitCode {
         for remark in &self.remarks {
@@ -197,7 +195,7 @@ impl Input {
         {
             eprintln!("{}: {diagnostic}", level(diagnostic));
         }
-        match self.complete {
+        match self.is_complete() {
             true => ExitCode::SUCCESS,
             false => ExitCode::FAILURE,
         }

@@ -55,6 +55,10 @@ fn main() -> ExitCode {
         own("a_silent_listener_holds_up_nobody", rivals::silent_listener),
         own("two_ipvs_agents_are_named", rivals::ipvs),
         own("full_disk", faults::full_disk),
+        own(
+            "once_names_what_it_cannot_serve",
+            starts::once_names_what_it_cannot_serve,
+        ),
         own("ipv4_without_ip6tables", starts::without_ip6tables),
         own("hostile_names_in_the_kernel", hostile::in_the_kernel),
         own("nftables_with_net_admin_alone", privileges::nftables),

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use examples::sandbox::{Transport, probe};
 
-use crate::rig::{Agent, CLUSTER_IP, IPTABLES, PATIENCE, Rig};
+use crate::rig::{Agent, CLUSTER_IP, IPTABLES, NFTABLES, PATIENCE, Rig};
 
 impl Agent {
     /// Starts it inside the namespace, with these capabilities and no others: as nobody where the
@@ -123,6 +123,49 @@ pub(crate) fn without_ip6tables() {
         .ended();
     assert!(bound.contains("ip6tables"), "{bound}");
 }
+
+/// What a Service cannot have is said in one line, and the exit code tells; everything else is served.
+pub(crate) fn once_names_what_it_cannot_serve() {
+    let rig = Rig::new();
+    let manifests = rig.folder.join("manifests");
+    fs::write(manifests.join("outside.yaml"), OUTSIDE).unwrap();
+    let node = rig.sandbox.node();
+    let netns = format!("/proc/{}/task/{}/ns/net", std::process::id(), node.tid());
+    for mode in ["--dry-run", "--once"] {
+        let output = Command::new(NFTABLES)
+            .args(["--manifests", manifests.to_str().unwrap(), "--node", "n1"])
+            .args([
+                "--netns",
+                &netns,
+                mode,
+                "--external-addresses",
+                "192.0.2.0/24",
+            ])
+            .output()
+            .unwrap();
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(1), "{mode}: {said}");
+        let named: Vec<_> = said.lines().filter(|l| l.contains("8.8.8.8")).collect();
+        assert_eq!(named.len(), 1, "{mode}: {said}");
+        assert!(
+            named[0].starts_with("error: Service demo/outside"),
+            "{named:?}"
+        );
+    }
+    let to = format!("{CLUSTER_IP}:80").parse().unwrap();
+    let outcome = probe(rig.sandbox.outside(), None, to, Transport::Tcp, PATIENCE).unwrap();
+    assert!(outcome.pod().is_some(), "{outcome}");
+}
+
+const OUTSIDE: &str = "
+apiVersion: v1
+kind: Service
+metadata: {name: outside, namespace: demo}
+spec:
+  clusterIP: 10.96.0.99
+  externalIPs: [8.8.8.8]
+  ports: [{port: 80}]
+";
 
 /// A command that runs what follows with these capabilities alone.
 pub(crate) fn reduced(caps: &str) -> Command {
