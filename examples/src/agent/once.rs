@@ -10,7 +10,7 @@ use super::addresses::OwnAddresses;
 use super::backend::{self, Backend, Families};
 use super::flags::Settings;
 use super::presence::Estate;
-use super::run::{ProxyArgs, enter, own_addresses};
+use super::run::{ProxyArgs, access, enter, own_addresses};
 use crate::cli::input::Input;
 use crate::cluster::feed;
 use crate::host;
@@ -130,11 +130,12 @@ where
 
 /// Reads all objects, in the first network namespace: a cluster is reached from there.
 fn read(args: &ProxyArgs, settings: &Settings, mode: ProxyMode) -> Result<Input, Box<dyn Error>> {
-    if args.input.sources().is_empty() {
+    if args.input.sources().is_empty() && !cfg!(feature = "cluster") {
         // Nothing would be served, and all rules removed.
         return Err("no objects: give --manifests or --kubeconfig".into());
     }
-    let input = args.input.load_for_proxy(&settings.node.name, mode);
+    let access = access(args, &settings.node);
+    let input = args.input.load_for_proxy(&settings.node.name, mode, access);
     if args.input.manifests.is_empty()
         && let Some(problem) = input.manifests.unknown_services()
     {

@@ -271,17 +271,22 @@ impl EventSink for ToCluster {
     }
 }
 
+/// The cluster of the flag, or else of the configuration.
+pub(super) fn access(args: &ProxyArgs, node: &NodeConfig) -> Access {
+    let of_file = node.proxy.kubeconfig.as_deref().map(PathBuf::from);
+    Access {
+        kubeconfig: args.input.kubeconfig.clone().or(of_file),
+    }
+}
+
 /// Starts the source of objects: manifests, or else a cluster.
 fn objects(args: &ProxyArgs, node: &NodeConfig, feed: &Feed) -> Result<Objects, Box<dyn Error>> {
     if !args.input.manifests.is_empty() {
         source::start(&args.input, feed.clone())?;
         return Ok(Objects { watch: None });
     }
-    let of_file = node.proxy.kubeconfig.as_deref().map(PathBuf::from);
     let options = cluster_watch::Options {
-        access: Access {
-            kubeconfig: args.input.kubeconfig.clone().or(of_file),
-        },
+        access: access(args, node),
         interest: Interest::Proxy {
             node: node.name.clone(),
         },

@@ -8,7 +8,7 @@ use svc_core::load_balancer::PoolRange;
 use svc_core::{Diagnostic, IpNet, Name, NodeConfig, Planner, Severity};
 
 use crate::cluster::{Cluster, feed};
-use crate::cluster_watch::{Interest, Subject, kubeconfig};
+use crate::cluster_watch::{Access, Interest, Subject, kubeconfig};
 use crate::manifest::{self, Manifests, Source, read_value};
 
 /// The common input flags.
@@ -93,10 +93,15 @@ impl InputArgs {
     }
 
     /// The same with no more objects of a cluster than a proxy watches: more it may not read.
-    pub fn load_for_proxy(&self, node: &Name, mode: ProxyMode) -> Input {
+    ///
+    /// Without manifests the cluster is that of the flag, of `access`, of the environment, or the one around.
+    pub fn load_for_proxy(&self, node: &Name, mode: ProxyMode, access: Access) -> Input {
         let node = node.clone();
         let subjects = Interest::Proxy { node }.subjects();
-        let sources = Source::of_arguments(&self.manifests, self.kubeconfig.as_ref(), subjects);
+        let sources = match self.manifests.is_empty() {
+            true => vec![Source::Cluster(access, subjects)],
+            false => Source::of_arguments(&self.manifests, None, subjects),
+        };
         let manifests = self.pools.with(manifest::read(&sources));
         self.load_from(manifests, Some(mode))
     }

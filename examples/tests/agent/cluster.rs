@@ -198,6 +198,11 @@ pub(crate) fn once() {
         "{said}"
     );
     assert_eq!(reached(&rig, CLUSTER_IP).as_deref(), Some("web-0"));
+    // The environment names a cluster as well as the flag.
+    let mut command = Command::new(NFTABLES);
+    command.args(["--node", "n1", "--netns", &netns, "--dry-run"]);
+    let same = command.env("KUBECONFIG", &file).output().unwrap();
+    assert!(same.status.success() && same.stdout.len() < 200, "{same:?}");
     // Without the Services nothing is touched (B-237).
     cluster.store.refuse("services", 403);
     let failed = run("--once");
