@@ -2,12 +2,18 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
+use std::os::fd::AsRawFd;
 use std::sync::mpsc::channel;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
 
+use nix::errno::Errno;
+use nix::sys::socket::{
+    AddressFamily, Backlog, SockFlag, SockType, SockaddrStorage, bind, listen, setsockopt, socket,
+    sockopt,
+};
 use svc_core::{Flow, IpFamily, parse_ip};
 use tracing::{error, info};
 
@@ -69,7 +75,7 @@ pub(super) fn start(addresses: Addresses, shared: &Shared, feed: &Feed) -> io::R
 fn serve(name: &str, address: SocketAddr, answer: &Answer, shared: &Shared) {
     let title = format!("{name} {address}");
     loop {
-        let opened = listener(address).and_then(|listener| {
+        let opened = listen_at(address).and_then(|listener| {
             listener.set_nonblocking(false)?;
             Ok(listener)
         });
@@ -90,6 +96,30 @@ fn serve(name: &str, address: SocketAddr, answer: &Answer, shared: &Shared) {
         }
         thread::sleep(LISTEN_AGAIN);
     }
+}
+
+/// An unspecified address of either family is every address of both, as it is for kube-proxy: probes come over either.
+fn listen_at(at: SocketAddr) -> io::Result<TcpListener> {
+    if !at.ip().is_unspecified() {
+        return listener(at);
+    }
+    match listen_everywhere(at.port()) {
+        Err(Errno::EAFNOSUPPORT | Errno::EADDRNOTAVAIL) => {
+            listener((Ipv4Addr::UNSPECIFIED, at.port()).into())
+        }
+        other => Ok(other?),
+    }
+}
+
+fn listen_everywhere(port: u16) -> Result<TcpListener, Errno> {
+    let flags = SockFlag::SOCK_CLOEXEC;
+    let socket = socket(AddressFamily::Inet6, SockType::Stream, flags, None)?;
+    setsockopt(&socket, sockopt::ReuseAddr, &true)?;
+    setsockopt(&socket, sockopt::Ipv6V6Only, &false)?;
+    let at = SocketAddr::from((Ipv6Addr::UNSPECIFIED, port));
+    bind(socket.as_raw_fd(), &SockaddrStorage::from(at))?;
+    listen(&socket, Backlog::MAXCONN)?;
+    Ok(TcpListener::from(socket))
 }
 
 struct Pages {

@@ -56,6 +56,10 @@ fn main() -> ExitCode {
         own("two_ipvs_agents_are_named", rivals::ipvs),
         own("full_disk", faults::full_disk),
         own(
+            "health_over_both_families",
+            serve::health_over_both_families,
+        ),
+        own(
             "once_names_what_it_cannot_serve",
             starts::once_names_what_it_cannot_serve,
         ),

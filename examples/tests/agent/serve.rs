@@ -92,6 +92,19 @@ pub(crate) fn health_check_ports() {
     agent.stop();
 }
 
+/// `0.0.0.0` and `[::]` are every address of both families, as probes of a cluster come over either.
+pub(crate) fn health_over_both_families() {
+    let rig = Rig::new();
+    for everywhere in ["0.0.0.0:10999", "[::]:10999"] {
+        let mut agent = rig.start(NFTABLES, &["--healthz-bind-address", everywhere]);
+        rig.await_synced(&mut agent);
+        for at in ["127.0.0.1:10999", "[::1]:10999"] {
+            agent.until(at, || rig.get(at, "/livez").filter(|a| a.status == 200));
+        }
+        agent.stop();
+    }
+}
+
 /// An address that somebody else has is named; everything else works, and it is taken when free.
 pub(crate) fn port_in_use() {
     let rig = Rig::new();
