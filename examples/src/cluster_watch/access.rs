@@ -15,6 +15,9 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 pub(super) async fn client(access: &Access) -> Result<Client, Error> {
     let mut config = config(access).await?;
     config.connect_timeout = Some(CONNECT_TIMEOUT);
+    // What is tried again is ours to say, and to tell of: the client would hide an overloaded server for
+    // minutes, and wait for as long as that server wishes.
+    config.default_retry = false;
     Client::try_from(config).map_err(|error| Error::Credentials {
         source: error.into(),
     })

@@ -1,5 +1,7 @@
 //! Everything at once, for commands that look once.
 
+use std::time::Duration;
+
 use http::Request;
 use kube::Client;
 use serde::Deserialize;
@@ -7,6 +9,7 @@ use svc_core::wire::Document;
 
 use super::access;
 use super::follow::client_words;
+use super::retry::Retry;
 use super::thread::runtime;
 use super::{Access, Error, Missing, Subject};
 use crate::manifest::Reading;
@@ -15,6 +18,10 @@ use crate::manifest::Reading;
 const PAGE: u32 = 500;
 /// How often a list is started again because the server forgot its version on the way.
 const RESTARTS: u32 = 3;
+/// How often a page is asked for again, and the first and longest wait before it.
+const RETRIES: u32 = 4;
+const RETRY_FIRST: Duration = Duration::from_millis(200);
+const RETRY_MOST: Duration = Duration::from_secs(2);
 
 /// Of a list, what the next request needs.
 #[derive(Deserialize)]
@@ -90,9 +97,7 @@ async fn list_subject(
                 "{}?limit={PAGE}&continue={next}{selectors}",
                 resource.path()
             );
-            let request = Request::get(path).body(Vec::new());
-            let request = request.map_err(|error| Failed::Here(error.to_string()))?;
-            let text = match client.request_text(request).await {
+            let text = match page(client, &path).await {
                 Ok(text) => text,
                 Err(kube::Error::Api(status)) if status.code == 410 && restarts < RESTARTS => {
                     restarts += 1;
@@ -117,6 +122,24 @@ async fn list_subject(
             reading.document(&resource.path(), document);
         }
         return Ok(());
+    }
+}
+
+/// Asks for a page, and a few times more if the server says that it is overloaded: whoever looks once does not
+/// come again by itself.
+async fn page(client: &Client, path: &str) -> Result<String, kube::Error> {
+    let mut retry = Retry::new(RETRY_FIRST, RETRY_MOST);
+    let mut left = RETRIES;
+    loop {
+        let request = Request::get(path).body(Vec::new());
+        let request = request.map_err(kube::Error::HttpError)?;
+        match client.request_text(request).await {
+            Err(kube::Error::Api(status)) if left > 0 && matches!(status.code, 429 | 503 | 504) => {
+                left -= 1;
+                tokio::time::sleep(retry.wait()).await;
+            }
+            answer => return answer,
+        }
     }
 }
 

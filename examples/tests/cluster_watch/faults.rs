@@ -30,6 +30,27 @@ fn errors_of_every_kind_delay_the_first_list_and_no_more() {
     assert_eq!(rig.names(), ["shop/web", "shop/web-2"]);
 }
 
+/// What kube's client would try again by itself, for minutes and without a word.
+#[test]
+fn a_server_that_is_overloaded_is_told_of_and_asked_again_at_our_pace() {
+    for code in [429, 503, 504] {
+        let mut rig = rig(|store| {
+            for _ in 0..5 {
+                store.fail("services", On::Watch, Fault::Status(code));
+            }
+        });
+        rig.until_complete();
+        let told = rig.seen.iter().filter(|notice| match notice {
+            Notice::Link {
+                kind: ObjectKind::Service,
+                link: Link::Down { error, retry_in },
+            } => error.starts_with(&code.to_string()) && *retry_in <= tuning().retry_most,
+            _ => false,
+        });
+        assert_eq!(told.count(), 5, "{code}: {:#?}", rig.seen);
+    }
+}
+
 #[test]
 fn pages_that_fail_or_break_off_are_asked_for_again() {
     let faults = [
