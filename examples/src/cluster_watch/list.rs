@@ -40,9 +40,10 @@ pub(super) fn list(
     access: &Access,
     subjects: &[Subject],
     reading: &mut Reading,
+    answer: Duration,
 ) -> Result<(), Error> {
     runtime()?.block_on(async {
-        let client = access::client(access).await?;
+        let client = access::client(access, answer).await?;
         let mut failures = 0;
         for subject in subjects {
             let message = match list_subject(&client, subject, reading).await {
@@ -155,4 +156,34 @@ fn escaped(token: &str) -> String {
         }
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc::TryRecvError;
+
+    use super::*;
+    use crate::api_server::{ApiServer, Fault, On, Store, Transport};
+
+    #[test]
+    fn a_list_that_is_never_answered_is_an_error() {
+        for fault in [Fault::Unanswered, Fault::Silent] {
+            let (store, asked) = Store::new();
+            store.fail("services", On::List, fault);
+            let server = ApiServer::start(&store, Transport::Plain).unwrap();
+            let path = std::env::temp_dir().join(format!("list-{}", std::process::id()));
+            std::fs::write(&path, server.kubeconfig()).unwrap();
+            let access = Access {
+                kubeconfig: Some(path.clone()),
+            };
+            let answer = Duration::from_millis(100);
+            let subjects = &Subject::everything()[..2];
+            let error = list(&access, subjects, &mut Reading::default(), answer).unwrap_err();
+            std::fs::remove_file(path).unwrap();
+            assert_eq!(error.to_string(), "the API server: no answer within 100ms");
+            // The next resource would not be answered either.
+            assert!(asked.try_recv().is_ok());
+            assert_eq!(asked.try_recv(), Err(TryRecvError::Empty));
+        }
+    }
 }
