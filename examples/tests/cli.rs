@@ -227,6 +227,17 @@ fn standard_input_is_read_once() {
     );
 }
 
+/// An init container of kube-proxy's would be waited for.
+#[test]
+fn a_proxy_that_is_to_do_what_takes_more_privileges_ends_at_once() {
+    let output = Command::new(env!("CARGO_BIN_EXE_nftables-proxy"))
+        .args(["--manifests", "/nonexistent", "--init-only"])
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", stderr(&output));
+    assert!(stderr(&output).contains("--init-only"));
+}
+
 fn explain(manifests: &Path) -> Output {
     svcctl()
         .args([

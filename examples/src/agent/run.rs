@@ -90,6 +90,10 @@ where
     <B::Kernel as Kernel<B::Render>>::Error: 'static,
 {
     log::start(args.log_format, args.verbosity);
+    if args.flags.is_init_only() {
+        info!("--init-only: nothing takes more privileges than serving does");
+        return Ok(ExitCode::SUCCESS);
+    }
     let mut settings = Settings::of(&args.input, &args.flags, B::MODE);
     settings
         .warnings
