@@ -65,6 +65,7 @@ fn main() -> ExitCode {
         own("iptables_to_nftables_and_back", takeover::own_backends),
         own("kube_proxy_iptables_to_nftables", takeover::kube_proxy),
         own("take_over_without_programs", takeover::without_programs),
+        own("take_over_without_net_raw", takeover::without_net_raw),
         #[cfg(feature = "cluster")]
         own(
             "api_server_goes_and_comes",

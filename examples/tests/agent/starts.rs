@@ -12,6 +12,11 @@ impl Agent {
     /// Starts it inside the namespace, with these capabilities and no others: as nobody where the
     /// process can become that, and otherwise as the root of a user namespace.
     pub(crate) fn start_reduced(program: &str, rig: &Rig, caps: &str, args: &[&str]) -> Self {
+        Self::start_by(reduced(caps), program, rig, args)
+    }
+
+    /// Starts it inside the namespace, by a command that runs what follows.
+    pub(crate) fn start_by(mut command: Command, program: &str, rig: &Rig, args: &[&str]) -> Self {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let count = COUNT.fetch_add(1, Ordering::Relaxed);
         let log = rig.folder.join(format!("reduced-{count}"));
@@ -21,7 +26,6 @@ impl Agent {
         let manifests = rig.folder.join("manifests");
         let port = 12_000 + count * 2;
         let metrics = format!("127.0.0.1:{}", port + 1);
-        let mut command = reduced(caps);
         command
             .arg(copy)
             .args(["--manifests", manifests.to_str().unwrap(), "--node", "n1"])
@@ -84,15 +88,21 @@ impl Agent {
     }
 }
 
-/// A command that runs what follows with these capabilities alone.
+/// A command that runs what follows with these capabilities alone, as nobody if there is such a user.
 pub(crate) fn reduced(caps: &str) -> Command {
-    let mut command = Command::new("setpriv");
+    let mut command = rooted(caps);
     // A user namespace of one user has nobody.
     let map = fs::read_to_string("/proc/self/uid_map").unwrap();
     if map.split_whitespace().nth(2) != Some("1") {
         command.args(["--reuid=65534", "--regid=65534", "--clear-groups"]);
         command.arg(format!("--ambient-caps=-all,{caps}"));
     }
+    command
+}
+
+/// The same as root, as in a container.
+pub(crate) fn rooted(caps: &str) -> Command {
+    let mut command = Command::new("setpriv");
     command
         .arg(format!("--inh-caps=-all,{caps}"))
         .arg(format!("--bounding-set=-all,{caps}"))
