@@ -24,6 +24,7 @@ use super::log::{self, LogFormat};
 use super::looping::{Agent, Audits, Parts};
 use super::pace::Periods;
 use super::presence::{Estate, Presence};
+use super::reconfigured::ConfigFile;
 use super::status::{Shared, Status};
 use super::{once, server, source};
 use crate::cli::input::InputArgs;
@@ -94,6 +95,7 @@ where
         info!("--init-only: nothing takes more privileges than serving does");
         return Ok(ExitCode::SUCCESS);
     }
+    let config = watch_config(args);
     let mut settings = Settings::of(&args.input, &args.flags, B::MODE);
     settings
         .warnings
@@ -120,6 +122,9 @@ where
     let (feed, told) = feed();
     // Before every other thread.
     follow_signals(feed.clone())?;
+    if let Some(config) = config {
+        config.follow(feed.clone())?;
+    }
     // In the first network namespace: a cluster is reached from there.
     let source = objects(args, &settings.node, &feed)?;
     let sink = sink.or_else(|| source.sink(&settings.node));
@@ -132,6 +137,18 @@ where
     backend.prepare(&mut families, &settings.node)?;
     let company = Company { presence, sink };
     serve(args, backend, families, settings, (feed, told), company)
+}
+
+/// Watches the configuration file, if there is one and the program is to run on.
+fn watch_config(args: &ProxyArgs) -> Option<ConfigFile> {
+    if args.once || args.dry_run || args.cleanup {
+        return None;
+    }
+    let path = args.input.config.as_ref()?;
+    let watched = ConfigFile::watch(path);
+    let failed =
+        |error: &std::io::Error| warn!(%error, "changes of the configuration will not be noticed");
+    watched.inspect_err(failed).ok()
 }
 
 fn follow_signals(feed: Feed) -> std::io::Result<()> {

@@ -41,6 +41,7 @@ fn main() -> ExitCode {
         own("other_hosts_do_not_reach_loopback", localnet::guarded),
         own("nftables_leaves_loopback_alone", localnet::never_needed),
         own("no_route_localnet_without_need", serve::no_route_localnet),
+        own("a_changed_configuration_ends_it", serve::reconfigured),
         own("two_instances_in_two_namespaces", serve::two_instances),
         own("udp_flow_to_a_lost_endpoint", conntrack::lost_endpoint),
         own("udp_flows_survive_a_restart", conntrack::restart),

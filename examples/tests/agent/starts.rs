@@ -1,7 +1,7 @@
 //! Agents that are started in other ways than usual.
 
 use std::fs;
-use std::process::{Command, Stdio};
+use std::process::{Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -75,16 +75,25 @@ impl Agent {
 
     /// Waits for it to end by itself with a failure; what it told.
     pub(crate) fn ended(&mut self) -> String {
+        assert!(!self.status().success(), "{}", self.log());
+        self.log()
+    }
+
+    /// The same with success.
+    pub(crate) fn ended_well(&mut self) -> String {
+        assert!(self.status().success(), "{}", self.log());
+        self.log()
+    }
+
+    fn status(&mut self) -> ExitStatus {
         let deadline = Instant::now() + PATIENCE * 3;
-        let status = loop {
+        loop {
             if let Some(status) = self.child.try_wait().unwrap() {
-                break status;
+                return status;
             }
             assert!(Instant::now() < deadline, "runs on: {}", self.log());
             thread::sleep(Duration::from_millis(5));
-        };
-        assert!(!status.success());
-        self.log()
+        }
     }
 }
 
