@@ -110,14 +110,7 @@ where
         return once::clean_up(&backend, &settings);
     }
     if args.once || args.dry_run {
-        let code = match args.dry_run {
-            true => once::show(args, &mut backend, &settings)?.0,
-            false => once::sync(args, &mut backend, &settings)?,
-        };
-        return Ok(match settings.errors.is_empty() {
-            true => code,
-            false => ExitCode::FAILURE,
-        });
+        return in_passing(args, &mut backend, &settings);
     }
     let (feed, told) = feed();
     // Before every other thread.
@@ -137,6 +130,25 @@ where
     backend.prepare(&mut families, &settings.node)?;
     let company = Company { presence, sink };
     serve(args, backend, families, settings, (feed, told), company)
+}
+
+/// Syncs once, or shows what would be written.
+fn in_passing<B: Backend>(
+    args: &ProxyArgs,
+    backend: &mut B,
+    settings: &Settings,
+) -> Result<ExitCode, Box<dyn Error>>
+where
+    <B::Kernel as Kernel<B::Render>>::Error: 'static,
+{
+    let code = match args.dry_run {
+        true => once::show(args, backend, settings)?.0,
+        false => once::sync(args, backend, settings)?,
+    };
+    Ok(match settings.errors.is_empty() {
+        true => code,
+        false => ExitCode::FAILURE,
+    })
 }
 
 /// Watches the configuration file, if there is one and the program is to run on.
