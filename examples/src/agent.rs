@@ -31,6 +31,7 @@ mod metrics;
 mod once;
 mod pace;
 mod presence;
+mod reconfigured;
 mod rfc3339;
 mod run;
 mod server;

@@ -41,6 +41,8 @@ mod retry;
 mod subject;
 #[cfg(feature = "cluster")]
 mod thread;
+#[cfg(feature = "cluster")]
+mod timely;
 
 use std::ops::ControlFlow;
 use std::path::PathBuf;
@@ -98,6 +100,9 @@ pub struct Tuning {
     /// How long a streaming list may be silent before pages are tried: servers before 1.27 take
     /// the request and never say that the list is complete.
     pub patience: Duration,
+    /// How long the server may take to answer: up to the start of the events of a watch, and for all of
+    /// a page. What takes longer counts as a failure.
+    pub answer: Duration,
     /// A watch that ends sooner than this counts as a failure, so that a server that closes each
     /// one at once is not asked again without pause.
     pub short_watch: Duration,
@@ -112,6 +117,8 @@ impl Default for Tuning {
             retry_most: Duration::from_secs(30),
             retry_absent: Duration::from_secs(600),
             patience: Duration::from_secs(15),
+            // API servers give a request up after 60 s themselves, unless they are told otherwise.
+            answer: Duration::from_secs(60),
             short_watch: Duration::from_secs(1),
             page_size: 500,
         }
@@ -232,7 +239,7 @@ pub fn start(
 /// As [`start`], and when no resource at all can be listed.
 #[cfg(feature = "cluster")]
 pub fn list(access: &Access, subjects: &[Subject], reading: &mut Reading) -> Result<(), Error> {
-    list::list(access, subjects, reading)
+    list::list(access, subjects, reading, Tuning::default().answer)
 }
 
 /// Fails: see the feature `cluster`.

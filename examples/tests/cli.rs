@@ -227,6 +227,39 @@ fn standard_input_is_read_once() {
     );
 }
 
+/// An init container of kube-proxy's would be waited for.
+#[test]
+fn a_proxy_that_is_to_do_what_takes_more_privileges_ends_at_once() {
+    let output = Command::new(env!("CARGO_BIN_EXE_nftables-proxy"))
+        .args(["--manifests", "/nonexistent", "--init-only"])
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", stderr(&output));
+    assert!(stderr(&output).contains("--init-only"));
+}
+
+/// The format is part of the command line in every build; one without its feature says so.
+#[test]
+fn nft_json_is_printed_or_its_feature_named() {
+    let folder = folder("nft-json", &[("a.yaml", GOOD)]);
+    let output = svcctl()
+        .args(["plan", "-o", "nft-json", "--node", "n1", "--manifests"])
+        .arg(&folder)
+        .output()
+        .unwrap();
+    if cfg!(feature = "nft-json") {
+        let ruleset: Json = serde_json::from_slice(&output.stdout).unwrap();
+        let first = &ruleset["nftables"][0]["table"];
+        assert_eq!(first["family"], "ip", "{ruleset}");
+        assert!(output.status.success());
+    } else {
+        let lines = stderr(&output);
+        assert!(lines.contains("without the feature `nft-json`"), "{lines}");
+        assert_eq!(output.status.code(), Some(64));
+        assert!(output.stdout.is_empty());
+    }
+}
+
 fn explain(manifests: &Path) -> Output {
     svcctl()
         .args([

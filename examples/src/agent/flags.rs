@@ -3,6 +3,8 @@
 //! A flag is the same as a field of the file, and wins over it. What this agent knows and does not
 //! act upon is named, so that nobody relies on it.
 
+mod idle;
+
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -10,6 +12,7 @@ use svc_core::config::{ModeChoice, ProxyConfig, ProxyMode, read};
 use svc_core::wire::Value;
 use svc_core::{Name, NodeConfig, Severity};
 
+use self::idle::{IdleFlags, idle_fields, idle_gates};
 use super::server::Addresses;
 use crate::cli::input::InputArgs;
 use crate::manifest::read_value;
@@ -47,6 +50,12 @@ pub struct Flags {
     /// Address of /metrics, /plan and /explain; empty for none [default: 127.0.0.1:10249]
     #[arg(long, value_name = "IP:PORT")]
     metrics_bind_address: Option<String>,
+    /// Gates to switch: AllowServiceExternalIPs=false
+    #[arg(long, value_name = "NAME=BOOL,…")]
+    feature_gates: Option<String>,
+    /// Do what takes more privileges than serving, which is nothing, and end
+    #[arg(long, hide = true, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    init_only: Option<bool>,
     #[command(flatten)]
     periods: PeriodFlags,
     #[command(flatten)]
@@ -89,35 +98,15 @@ struct PeriodFlags {
     /// Whether ARP is answered for own addresses only
     #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     ipvs_strict_arp: Option<bool>,
-}
-
-/// Flags that are taken and named as having no effect.
-#[derive(Clone, Debug, Default, clap::Args)]
-struct IdleFlags {
-    /// No effect
-    #[arg(long, value_name = "DURATION", hide = true)]
-    config_sync_period: Option<String>,
-    /// No effect
-    #[arg(long, value_name = "SCORE", hide = true, allow_hyphen_values = true)]
-    oom_score_adj: Option<String>,
-    /// No effect
-    #[arg(long, value_name = "COUNT", hide = true)]
-    conntrack_max_per_core: Option<String>,
-    /// No effect
-    #[arg(long, value_name = "COUNT", hide = true)]
-    conntrack_min: Option<String>,
-    /// No effect
-    #[arg(long, value_name = "DURATION", hide = true)]
-    conntrack_tcp_timeout_established: Option<String>,
-    /// No effect
-    #[arg(long, value_name = "DURATION", hide = true)]
-    conntrack_tcp_timeout_close_wait: Option<String>,
-    /// No effect
-    #[arg(long, value_name = "GATES", hide = true)]
-    feature_gates: Option<String>,
-    /// No effect
-    #[arg(long, hide = true, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
-    profiling: Option<bool>,
+    /// How long idle TCP connections are remembered; 0s: as the kernel has it
+    #[arg(long, value_name = "DURATION")]
+    ipvs_tcp_timeout: Option<String>,
+    /// The same after a FIN
+    #[arg(long, value_name = "DURATION")]
+    ipvs_tcpfin_timeout: Option<String>,
+    /// The same for UDP
+    #[arg(long, value_name = "DURATION")]
+    ipvs_udp_timeout: Option<String>,
 }
 
 /// What a command line and a file say together.
@@ -155,6 +144,7 @@ impl Settings {
             ));
         }
         flags.overlay(&mut file, mode, &mut warnings);
+        warnings.extend(idle_gates(&file));
         let (mut proxy, diagnostics) = read(&file, ModeChoice::Fixed(mode));
         if flags.periods.min_is_zero(mode) {
             proxy.min_sync_period = Duration::ZERO;
@@ -215,61 +205,6 @@ fn empty() -> Value {
     ])
 }
 
-/// Fields of the file without effect that are set to something.
-fn idle_fields(file: &Value) -> Vec<String> {
-    let mut found = Vec::new();
-    for (path, why) in IDLE {
-        let mut value = Some(file);
-        for key in path.split('.') {
-            value = value.and_then(|value| value.member(key));
-        }
-        if value.is_some_and(|value| !is_blank(value)) {
-            found.push(format!("{path}: has no effect: {why}"));
-        }
-    }
-    found
-}
-
-/// Installers write these with empty values, which deserves no remark.
-fn is_blank(value: &Value) -> bool {
-    match value {
-        Value::Null => true,
-        Value::Bool(value) => !value,
-        Value::Integer(value) => *value == 0,
-        Value::Float(value) => *value == 0.0,
-        Value::Text(text) => text.is_empty() || text == "0s",
-        Value::List(members) => members.iter().all(is_blank),
-        Value::Map(entries) => entries.iter().all(|(_, value)| is_blank(value)),
-    }
-}
-
-const LIMITS: &str = "limits of connection tracking are the administrator's";
-/// Fields that are read and checked, and that this agent does not act upon.
-const IDLE: &[(&str, &str)] = &[
-    (
-        "bindAddressHardFail",
-        "an address that cannot be had is tried again",
-    ),
-    ("clientConnection.acceptContentTypes", "the client decides"),
-    ("clientConnection.burst", "the client asks little"),
-    ("clientConnection.contentType", "the client decides"),
-    ("clientConnection.qps", "the client asks little"),
-    (
-        "configSyncPeriod",
-        "objects are not listed again without need",
-    ),
-    ("conntrack", LIMITS),
-    ("enableProfiling", "there are no profiling pages"),
-    ("featureGates", "there are no gates"),
-    (
-        "ipvs.excludeCIDRs",
-        "virtual servers of others are never touched",
-    ),
-    ("logging", "use -v and --log-format"),
-    ("oomScoreAdj", "the container runtime sets it"),
-    ("showHiddenMetricsForVersion", "no metric is hidden"),
-];
-
 impl Flags {
     fn overlay(&self, file: &mut Value, mode: ProxyMode, warnings: &mut Vec<String>) {
         if let Some(named) = &self.proxy_mode
@@ -288,7 +223,32 @@ impl Flags {
         put_given(file, [(masquerade_all, bool(self.masquerade_all))]);
         put_given(file, self.fields());
         put_given(file, self.periods.fields());
+        for (name, on) in self.gates() {
+            put(file, &format!("featureGates.{name}"), on);
+        }
         self.idle.name(warnings);
+    }
+
+    /// Whether there is nothing to do but what kube-proxy does with more privileges than it serves with.
+    pub(super) fn is_init_only(&self) -> bool {
+        self.init_only == Some(true)
+    }
+
+    /// Gates and what they are set to; what is no boolean value is left for the reader of the file to name.
+    fn gates(&self) -> impl Iterator<Item = (&str, Value)> {
+        let words = self.feature_gates.iter().flat_map(|all| all.split(','));
+        words
+            .map(str::trim)
+            .filter(|word| !word.is_empty())
+            .map(|word| {
+                let (name, on) = word.split_once('=').unwrap_or((word, ""));
+                let on = match on.trim() {
+                    "1" | "t" | "T" | "true" | "TRUE" | "True" => Value::Bool(true),
+                    "0" | "f" | "F" | "false" | "FALSE" | "False" => Value::Bool(false),
+                    other => Value::Text(other.into()),
+                };
+                (name.trim(), on)
+            })
     }
 
     /// The field of the file that each flag stands for, whatever the mode.
@@ -338,7 +298,7 @@ fn list(flag: &Option<String>) -> Option<Value> {
 }
 
 impl PeriodFlags {
-    fn fields(&self) -> [(&'static str, Option<Value>); 11] {
+    fn fields(&self) -> [(&'static str, Option<Value>); 14] {
         [
             ("iptables.syncPeriod", text(&self.iptables_sync_period)),
             (
@@ -363,6 +323,9 @@ impl PeriodFlags {
             ("ipvs.scheduler", text(&self.ipvs_scheduler)),
             ("ipvs.excludeCIDRs", list(&self.ipvs_exclude_cidrs)),
             ("ipvs.strictARP", bool(self.ipvs_strict_arp)),
+            ("ipvs.tcpTimeout", text(&self.ipvs_tcp_timeout)),
+            ("ipvs.tcpFinTimeout", text(&self.ipvs_tcpfin_timeout)),
+            ("ipvs.udpTimeout", text(&self.ipvs_udp_timeout)),
         ]
     }
 
@@ -378,34 +341,6 @@ impl PeriodFlags {
             unit.parse().is_ok_and(|number: f64| number == 0.0)
         };
         flag.as_ref().is_some_and(number)
-    }
-}
-
-impl IdleFlags {
-    fn name(&self, warnings: &mut Vec<String>) {
-        for (flag, given) in [
-            ("config-sync-period", self.config_sync_period.is_some()),
-            ("oom-score-adj", self.oom_score_adj.is_some()),
-            (
-                "conntrack-max-per-core",
-                self.conntrack_max_per_core.is_some(),
-            ),
-            ("conntrack-min", self.conntrack_min.is_some()),
-            (
-                "conntrack-tcp-timeout-established",
-                self.conntrack_tcp_timeout_established.is_some(),
-            ),
-            (
-                "conntrack-tcp-timeout-close-wait",
-                self.conntrack_tcp_timeout_close_wait.is_some(),
-            ),
-            ("feature-gates", self.feature_gates.is_some()),
-            ("profiling", self.profiling == Some(true)),
-        ] {
-            if given {
-                warnings.push(format!("--{flag}: has no effect"));
-            }
-        }
     }
 }
 
@@ -473,6 +408,68 @@ mod tests {
     }
 
     #[test]
+    fn gates_are_fields_and_those_that_do_not_exist_are_named_b_019() {
+        let line = "--feature-gates=AllowServiceExternalIPs=false,Other=true,Odd=maybe";
+        let settings = settings(line, ProxyMode::Nftables);
+        let gates = &settings.node.proxy.feature_gates;
+        assert_eq!(gates.get("AllowServiceExternalIPs"), Some(&false));
+        assert_eq!(
+            settings.warnings,
+            [
+                "featureGates.Other: has no effect: there is no such gate",
+                "featureGates.Odd: has no effect: there is no such gate",
+            ]
+        );
+        assert_eq!(settings.errors.len(), 1, "{:?}", settings.errors);
+    }
+
+    #[test]
+    fn timeouts_of_ipvs_are_fields() {
+        let line = "--ipvs-tcp-timeout 900s --ipvs-tcpfin-timeout=2m --ipvs-udp-timeout 0s";
+        let settings = settings(line, ProxyMode::Ipvs);
+        let ipvs = &settings.node.proxy.ipvs;
+        assert_eq!(ipvs.tcp_timeout, Duration::from_secs(900));
+        assert_eq!(ipvs.tcp_fin_timeout, Duration::from_secs(120));
+        assert_eq!(ipvs.udp_timeout, Duration::ZERO);
+        assert_eq!(settings.warnings, [""; 0]);
+        assert_eq!(settings.errors, [""; 0]);
+    }
+
+    /// What installers give to kube-proxy ends no agent.
+    #[test]
+    fn every_flag_of_kube_proxy_is_taken() {
+        let idle = [
+            "--config-sync-period=15m",
+            "--oom-score-adj=-999",
+            "--conntrack-max-per-core=32768",
+            "--conntrack-min=131072",
+            "--conntrack-tcp-timeout-established=24h",
+            "--conntrack-tcp-timeout-close-wait=1h",
+            "--conntrack-udp-timeout=30s",
+            "--conntrack-udp-timeout-stream=180s",
+            "--conntrack-tcp-be-liberal",
+            "--bind-address-hard-fail=true",
+            "--kube-api-qps=5",
+            "--kube-api-burst=-1",
+            "--kube-api-content-type=application/vnd.kubernetes.protobuf",
+            "--show-hidden-metrics-for-version=1.35",
+            "--profiling",
+        ];
+        let expected: Vec<String> = idle
+            .iter()
+            .map(|flag| format!("{}: has no effect", flag.split('=').next().unwrap()))
+            .collect();
+        let found = settings(&idle.join(" "), ProxyMode::Nftables);
+        assert_eq!(found.warnings, expected);
+        assert_eq!(found.errors, [""; 0]);
+        let found = settings("--master=https://127.0.0.1:6443", ProxyMode::Nftables);
+        let why = "the kubeconfig names the server";
+        assert_eq!(found.warnings, [format!("--master: has no effect: {why}")]);
+        let off = "--conntrack-tcp-be-liberal=false --bind-address-hard-fail=false --master=";
+        assert_eq!(settings(off, ProxyMode::Nftables).warnings, [""; 0]);
+    }
+
+    #[test]
     fn what_has_no_effect_is_named() {
         let line = "--proxy-mode ipvs --oom-score-adj -998 --conntrack-min 5";
         let settings = settings(line, ProxyMode::Iptables);
@@ -483,14 +480,6 @@ mod tests {
                 "--oom-score-adj: has no effect",
                 "--conntrack-min: has no effect",
             ]
-        );
-        let mut file = empty();
-        put(&mut file, "conntrack.min", Value::Integer(7));
-        put(&mut file, "conntrack.maxPerCore", Value::Null);
-        put(&mut file, "logging.verbosity", Value::Integer(0));
-        assert_eq!(
-            idle_fields(&file),
-            [format!("conntrack: has no effect: {LIMITS}")]
         );
     }
 }

@@ -25,6 +25,7 @@ use super::log::{self, LogFormat};
 use super::looping::{Agent, Audits, Parts};
 use super::pace::Periods;
 use super::presence::{Estate, Presence};
+use super::reconfigured::ConfigFile;
 use super::status::{Shared, Status};
 use super::{backend, once, server, source};
 use crate::cli::input::InputArgs;
@@ -91,6 +92,11 @@ where
     <B::Kernel as Kernel<B::Render>>::Error: 'static,
 {
     log::start(args.log_format, args.verbosity);
+    if args.flags.is_init_only() {
+        info!("--init-only: nothing takes more privileges than serving does");
+        return Ok(ExitCode::SUCCESS);
+    }
+    let config = watch_config(args);
     let mut settings = Settings::of(&args.input, &args.flags, B::MODE);
     settings
         .warnings
@@ -105,18 +111,14 @@ where
         return once::clean_up(&backend, &settings);
     }
     if args.once || args.dry_run {
-        let code = match args.dry_run {
-            true => once::show(args, &mut backend, &settings)?.0,
-            false => once::sync(args, &mut backend, &settings)?,
-        };
-        return Ok(match settings.errors.is_empty() {
-            true => code,
-            false => ExitCode::FAILURE,
-        });
+        return in_passing(args, &mut backend, &settings);
     }
     let (feed, told) = feed();
     // Before every other thread.
     follow_signals(feed.clone())?;
+    if let Some(config) = config {
+        config.follow(feed.clone())?;
+    }
     // In the first network namespace: a cluster is reached from there.
     let source = objects(args, &settings.node, &feed)?;
     let sink = sink.or_else(|| source.sink(&settings.node));
@@ -130,6 +132,37 @@ where
     backend.prepare(&mut families, &settings.node)?;
     let company = Company { presence, sink };
     serve(args, backend, families, settings, (feed, told), company)
+}
+
+/// Syncs once, or shows what would be written.
+fn in_passing<B: Backend>(
+    args: &ProxyArgs,
+    backend: &mut B,
+    settings: &Settings,
+) -> Result<ExitCode, Box<dyn Error>>
+where
+    <B::Kernel as Kernel<B::Render>>::Error: 'static,
+{
+    let code = match args.dry_run {
+        true => once::show(args, backend, settings)?.0,
+        false => once::sync(args, backend, settings)?,
+    };
+    Ok(match settings.errors.is_empty() {
+        true => code,
+        false => ExitCode::FAILURE,
+    })
+}
+
+/// Watches the configuration file, if there is one and the program is to run on.
+fn watch_config(args: &ProxyArgs) -> Option<ConfigFile> {
+    if args.once || args.dry_run || args.cleanup {
+        return None;
+    }
+    let path = args.input.config.as_ref()?;
+    let watched = ConfigFile::watch(path);
+    let failed =
+        |error: &std::io::Error| warn!(%error, "changes of the configuration will not be noticed");
+    watched.inspect_err(failed).ok()
 }
 
 fn follow_signals(feed: Feed) -> std::io::Result<()> {

@@ -99,6 +99,12 @@ pub fn missing_programs() -> Vec<String> {
         .collect()
 }
 
+/// Why tables of iptables-legacy, whose rules go before those of nf_tables, cannot be looked into.
+pub fn unreadable() -> Vec<String> {
+    let families = IpFamily::ALL.into_iter();
+    families.filter_map(iptables::unreadable).collect()
+}
+
 fn find_tables(own: ProxyMode, found: &mut Vec<Other>) {
     let Ok(mut socket) = Socket::open() else {
         return;

@@ -21,6 +21,8 @@ pub enum Fault {
     Empty,
     /// The head of an answer, and never a body.
     Silent,
+    /// Not even the head of an answer, on a connection that stays.
+    Unanswered,
     /// The right answer, a few bytes at a time.
     Slow,
 }

@@ -65,6 +65,9 @@ fn list(
         write_answer(stream, code, &status(code))?;
         return Ok(More::Requests);
     }
+    if let Some(Fault::Unanswered) = fault {
+        return Ok(More::Requests);
+    }
     let body = match page(asked, resource, selector, shared) {
         Ok(body) => body,
         Err(code) => {
@@ -96,7 +99,7 @@ fn list(
             super::http::end_chunks(stream)?;
             Ok(More::Requests)
         }
-        Some(Fault::Status(_) | Fault::Error(_) | Fault::Empty) | None => {
+        Some(Fault::Status(_) | Fault::Error(_) | Fault::Empty | Fault::Unanswered) | None => {
             write_answer(stream, 200, &body)?;
             Ok(More::Requests)
         }

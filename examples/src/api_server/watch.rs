@@ -39,6 +39,7 @@ pub(super) fn answer(
             end_chunks(stream)?;
             return Ok(More::Requests);
         }
+        Some(Fault::Unanswered) => return Ok(More::Requests),
         Some(Fault::Cut(_) | Fault::Silent | Fault::Slow) | None => {
             start(asked, resource, selector, shared)
         }
@@ -64,7 +65,10 @@ pub(super) fn answer(
             return Ok(More::Nothing);
         }
         Some(Fault::Silent) => {}
-        Some(Fault::Status(_) | Fault::Error(_) | Fault::Empty | Fault::Slow) | None => {
+        Some(
+            Fault::Status(_) | Fault::Error(_) | Fault::Empty | Fault::Unanswered | Fault::Slow,
+        )
+        | None => {
             write_pieces(stream, &start.initial, fault)?;
         }
     }

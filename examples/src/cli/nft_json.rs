@@ -4,8 +4,8 @@
 //! them, and rules that look keys up without using what was found. It does not reach:
 //!
 //! - rules that use the result of a look-up as the key of the next one (those of `services`,
-//!   `outside-local` and `affinity-*`, and the masquerading one of `postrouting`), and updates of
-//!   `affinity` from the packet path: nft's language has no words for them;
+//!   `outside-local` and `affinity-*`, and that of `outgoing`), and updates of `affinity` from the
+//!   packet path: nft's language has no words for them;
 //! - verdict maps, whose type the schema does not have, and `affinity`, as the schema's reader in nft
 //!   1.0.6 takes no set that rules may change;
 //! - comments of tables and chains.

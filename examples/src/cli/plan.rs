@@ -34,7 +34,6 @@ pub enum PlanOutput {
     /// The nf_tables tables of both families, in nft's syntax as far as that reaches
     Nft,
     /// The same for programs that read nft's JSON; what that has no words for is left away
-    #[cfg(feature = "nft-json")]
     NftJson,
     /// The chains of both families, as iptables-save prints them, with the Services that rules are for
     Iptables,
@@ -46,9 +45,7 @@ impl PlanOutput {
     fn mode(self) -> Option<ProxyMode> {
         match self {
             Self::Text | Self::Json => None,
-            Self::Nft => Some(ProxyMode::Nftables),
-            #[cfg(feature = "nft-json")]
-            Self::NftJson => Some(ProxyMode::Nftables),
+            Self::Nft | Self::NftJson => Some(ProxyMode::Nftables),
             Self::Iptables => Some(ProxyMode::Iptables),
             Self::Ipvsadm => Some(ProxyMode::Ipvs),
         }
@@ -57,6 +54,10 @@ impl PlanOutput {
 
 /// Runs the command.
 pub fn run(args: &PlanArgs) -> ExitCode {
+    if args.output == PlanOutput::NftJson && cfg!(not(feature = "nft-json")) {
+        eprintln!("error: built without the feature `nft-json`; -o nft prints the same for people");
+        return ExitCode::from(super::USAGE);
+    }
     let input = args.input.load(args.output.mode());
     let code = input.report();
     let plans = IpFamily::ALL.map(|family| input.planner.plan(family));
@@ -68,6 +69,9 @@ pub fn run(args: &PlanArgs) -> ExitCode {
         PlanOutput::Nft => plans.iter().for_each(|plan| print!("{}", nft(plan))),
         #[cfg(feature = "nft-json")]
         PlanOutput::NftJson => super::nft_json::print(&plans.each_ref().map(nftables)),
+        // Refused above.
+        #[cfg(not(feature = "nft-json"))]
+        PlanOutput::NftJson => {}
         PlanOutput::Iptables => plans.iter().for_each(|plan| print!("{}", iptables(plan))),
         PlanOutput::Ipvsadm => match ipvsadm(&plans, &input.planner.config().proxy.ipvs) {
             Ok(text) => print!("{text}"),

@@ -6,18 +6,23 @@ use std::time::Duration;
 use kube::config::{KubeConfigOptions, Kubeconfig, KubeconfigError};
 use kube::{Client, Config};
 
+use super::timely::timely;
 use super::{Access, Error};
 
 /// A server that does not even take the connection is tried again soon.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Makes a client; needs a runtime, as it starts tasks.
-pub(super) async fn client(access: &Access) -> Result<Client, Error> {
+/// Makes a client whose requests are answered within a time or fail; needs a runtime, as it starts tasks.
+pub(super) async fn client(access: &Access, answer: Duration) -> Result<Client, Error> {
     let mut config = config(access).await?;
     config.connect_timeout = Some(CONNECT_TIMEOUT);
-    Client::try_from(config).map_err(|error| Error::Credentials {
+    // What is tried again is ours to say, and to tell of: the client would hide an overloaded server for
+    // minutes, and wait for as long as that server wishes.
+    config.default_retry = false;
+    let client = Client::try_from(config).map_err(|error| Error::Credentials {
         source: error.into(),
-    })
+    })?;
+    Ok(timely(client, answer))
 }
 
 async fn config(access: &Access) -> Result<Config, Error> {

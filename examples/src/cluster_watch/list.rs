@@ -1,5 +1,7 @@
 //! Everything at once, for commands that look once.
 
+use std::time::Duration;
+
 use http::Request;
 use kube::Client;
 use serde::Deserialize;
@@ -7,6 +9,7 @@ use svc_core::wire::Document;
 
 use super::access;
 use super::follow::client_words;
+use super::retry::Retry;
 use super::thread::runtime;
 use super::{Access, Error, Missing, Subject};
 use crate::manifest::Reading;
@@ -15,6 +18,10 @@ use crate::manifest::Reading;
 const PAGE: u32 = 500;
 /// How often a list is started again because the server forgot its version on the way.
 const RESTARTS: u32 = 3;
+/// How often a page is asked for again, and the first and longest wait before it.
+const RETRIES: u32 = 4;
+const RETRY_FIRST: Duration = Duration::from_millis(200);
+const RETRY_MOST: Duration = Duration::from_secs(2);
 
 /// Of a list, what the next request needs.
 #[derive(Deserialize)]
@@ -33,9 +40,10 @@ pub(super) fn list(
     access: &Access,
     subjects: &[Subject],
     reading: &mut Reading,
+    answer: Duration,
 ) -> Result<(), Error> {
     runtime()?.block_on(async {
-        let client = access::client(access).await?;
+        let client = access::client(access, answer).await?;
         let mut failures = 0;
         for subject in subjects {
             let message = match list_subject(&client, subject, reading).await {
@@ -90,9 +98,7 @@ async fn list_subject(
                 "{}?limit={PAGE}&continue={next}{selectors}",
                 resource.path()
             );
-            let request = Request::get(path).body(Vec::new());
-            let request = request.map_err(|error| Failed::Here(error.to_string()))?;
-            let text = match client.request_text(request).await {
+            let text = match page(client, &path).await {
                 Ok(text) => text,
                 Err(kube::Error::Api(status)) if status.code == 410 && restarts < RESTARTS => {
                     restarts += 1;
@@ -120,6 +126,24 @@ async fn list_subject(
     }
 }
 
+/// Asks for a page, and a few times more if the server says that it is overloaded: whoever looks once does not
+/// come again by itself.
+async fn page(client: &Client, path: &str) -> Result<String, kube::Error> {
+    let mut retry = Retry::new(RETRY_FIRST, RETRY_MOST);
+    let mut left = RETRIES;
+    loop {
+        let request = Request::get(path).body(Vec::new());
+        let request = request.map_err(kube::Error::HttpError)?;
+        match client.request_text(request).await {
+            Err(kube::Error::Api(status)) if left > 0 && matches!(status.code, 429 | 503 | 504) => {
+                left -= 1;
+                tokio::time::sleep(retry.wait()).await;
+            }
+            answer => return answer,
+        }
+    }
+}
+
 /// A value as it may stand in a query.
 fn escaped(token: &str) -> String {
     let mut text = String::with_capacity(token.len());
@@ -132,4 +156,34 @@ fn escaped(token: &str) -> String {
         }
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc::TryRecvError;
+
+    use super::*;
+    use crate::api_server::{ApiServer, Fault, On, Store, Transport};
+
+    #[test]
+    fn a_list_that_is_never_answered_is_an_error() {
+        for fault in [Fault::Unanswered, Fault::Silent] {
+            let (store, asked) = Store::new();
+            store.fail("services", On::List, fault);
+            let server = ApiServer::start(&store, Transport::Plain).unwrap();
+            let path = std::env::temp_dir().join(format!("list-{}", std::process::id()));
+            std::fs::write(&path, server.kubeconfig()).unwrap();
+            let access = Access {
+                kubeconfig: Some(path.clone()),
+            };
+            let answer = Duration::from_millis(100);
+            let subjects = &Subject::everything()[..2];
+            let error = list(&access, subjects, &mut Reading::default(), answer).unwrap_err();
+            std::fs::remove_file(path).unwrap();
+            assert_eq!(error.to_string(), "the API server: no answer within 100ms");
+            // The next resource would not be answered either.
+            assert!(asked.try_recv().is_ok());
+            assert_eq!(asked.try_recv(), Err(TryRecvError::Empty));
+        }
+    }
 }

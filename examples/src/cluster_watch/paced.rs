@@ -13,6 +13,7 @@ use tower_service::Service;
 
 use super::output::Output;
 use super::retry::Retry;
+use super::timely::is_watch;
 use super::{Link, Tuning};
 
 /// A client beneath a client.
@@ -81,8 +82,7 @@ impl Service<Request<Body>> for Paced {
     fn call(&mut self, request: Request<Body>) -> Self::Future {
         let (client, kind) = (self.client.clone(), self.kind);
         let (output, pace) = (self.output.clone(), self.pace.clone());
-        let query = request.uri().query().unwrap_or_default();
-        let is_watch = query.split('&').any(|pair| pair == "watch=true");
+        let is_watch = is_watch(&request);
         Box::pin(async move {
             let lock = || pace.lock().unwrap_or_else(PoisonError::into_inner);
             if is_watch {

@@ -38,7 +38,7 @@ pub(super) fn runtime() -> Result<Runtime, Error> {
 impl Thread {
     pub(super) fn start(options: Options, sink: Sink) -> Result<Self, Error> {
         let runtime = runtime()?;
-        let client = runtime.block_on(access::client(&options.access))?;
+        let client = runtime.block_on(access::client(&options.access, options.tuning.answer))?;
         let stop = Arc::new(Notify::new());
         let subjects = options.interest.subjects();
         let kinds = subjects.iter().map(|subject| subject.resource.kind());

@@ -41,6 +41,7 @@ fn main() -> ExitCode {
         own("other_hosts_do_not_reach_loopback", localnet::guarded),
         own("nftables_leaves_loopback_alone", localnet::never_needed),
         own("no_route_localnet_without_need", serve::no_route_localnet),
+        own("a_changed_configuration_ends_it", serve::reconfigured),
         own("two_instances_in_two_namespaces", serve::two_instances),
         own("udp_flow_to_a_lost_endpoint", conntrack::lost_endpoint),
         own("udp_flows_survive_a_restart", conntrack::restart),
@@ -74,6 +75,7 @@ fn main() -> ExitCode {
         own("iptables_to_nftables_and_back", takeover::own_backends),
         own("kube_proxy_iptables_to_nftables", takeover::kube_proxy),
         own("take_over_without_programs", takeover::without_programs),
+        own("take_over_without_net_raw", takeover::without_net_raw),
         #[cfg(feature = "cluster")]
         own(
             "api_server_goes_and_comes",

@@ -221,6 +221,22 @@ fn clean_up(program: &str, rig: &Rig) {
     assert!(cleaned.status.success(), "{cleaned:?}");
 }
 
+/// As kube-proxy does (B-333): whoever supervises it starts it again.
+pub(crate) fn reconfigured() {
+    let rig = Rig::new();
+    let file = rig.folder.join("config.conf");
+    let text = "apiVersion: kubeproxy.config.k8s.io/v1alpha1\nkind: KubeProxyConfiguration\n";
+    fs::write(&file, text).unwrap();
+    let mut agent = rig.start(NFTABLES, &["--config", file.to_str().unwrap()]);
+    rig.await_synced(&mut agent);
+    let changed = format!("{text}clusterCIDR: 10.64.0.0/11\n");
+    fs::write(rig.folder.join("next"), changed).unwrap();
+    fs::rename(rig.folder.join("next"), &file).unwrap();
+    let log = agent.ended_well();
+    assert!(log.contains("configuration changed"), "{log}");
+    assert!(reach(&rig, &format!("{CLUSTER_IP}:80")).pod().is_some());
+}
+
 /// Two nodes on one machine, each with an agent of its own.
 pub(crate) fn two_instances() {
     let rigs = [Rig::new(), Rig::new()];

@@ -2,7 +2,7 @@
 
 use std::fs::{self, Permissions};
 use std::os::unix::fs::{PermissionsExt, symlink};
-use std::process::{Command, Stdio};
+use std::process::{Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -15,6 +15,11 @@ impl Agent {
     /// Starts it inside the namespace, with these capabilities and no others: as nobody where the
     /// process can become that, and otherwise as the root of a user namespace.
     pub(crate) fn start_reduced(program: &str, rig: &Rig, caps: &str, args: &[&str]) -> Self {
+        Self::start_by(reduced(caps), program, rig, args)
+    }
+
+    /// Starts it inside the namespace, by a command that runs what follows.
+    pub(crate) fn start_by(mut command: Command, program: &str, rig: &Rig, args: &[&str]) -> Self {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let count = COUNT.fetch_add(1, Ordering::Relaxed);
         let log = rig.folder.join(format!("reduced-{count}"));
@@ -24,7 +29,6 @@ impl Agent {
         let manifests = rig.folder.join("manifests");
         let port = 12_000 + count * 2;
         let metrics = format!("127.0.0.1:{}", port + 1);
-        let mut command = reduced(caps);
         command
             .arg(copy)
             .args(["--manifests", manifests.to_str().unwrap(), "--node", "n1"])
@@ -74,16 +78,25 @@ impl Agent {
 
     /// Waits for it to end by itself with a failure; what it told.
     pub(crate) fn ended(&mut self) -> String {
+        assert!(!self.status().success(), "{}", self.log());
+        self.log()
+    }
+
+    /// The same with success.
+    pub(crate) fn ended_well(&mut self) -> String {
+        assert!(self.status().success(), "{}", self.log());
+        self.log()
+    }
+
+    fn status(&mut self) -> ExitStatus {
         let deadline = Instant::now() + PATIENCE * 3;
-        let status = loop {
+        loop {
             if let Some(status) = self.child.try_wait().unwrap() {
-                break status;
+                return status;
             }
             assert!(Instant::now() < deadline, "runs on: {}", self.log());
             thread::sleep(Duration::from_millis(5));
-        };
-        assert!(!status.success());
-        self.log()
+        }
     }
 }
 
@@ -167,15 +180,21 @@ spec:
   ports: [{port: 80}]
 ";
 
-/// A command that runs what follows with these capabilities alone.
+/// A command that runs what follows with these capabilities alone, as nobody if there is such a user.
 pub(crate) fn reduced(caps: &str) -> Command {
-    let mut command = Command::new("setpriv");
+    let mut command = rooted(caps);
     // A user namespace of one user has nobody.
     let map = fs::read_to_string("/proc/self/uid_map").unwrap();
     if map.split_whitespace().nth(2) != Some("1") {
         command.args(["--reuid=65534", "--regid=65534", "--clear-groups"]);
         command.arg(format!("--ambient-caps=-all,{caps}"));
     }
+    command
+}
+
+/// The same as root, as in a container.
+pub(crate) fn rooted(caps: &str) -> Command {
+    let mut command = Command::new("setpriv");
     command
         .arg(format!("--inh-caps=-all,{caps}"))
         .arg(format!("--bounding-set=-all,{caps}"))

@@ -3,7 +3,8 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 
-use crate::rig::{IPTABLES, NFTABLES, Rig, end_stream, stream_on};
+use crate::rig::{Agent, IPTABLES, NFTABLES, Rig, end_stream, stream_on};
+use crate::starts::rooted;
 
 /// Ours to ours: iptables to nftables and back, under a steady stream of new connections.
 pub(crate) fn own_backends() {
@@ -40,6 +41,21 @@ pub(crate) fn without_programs() {
     let mut agent = rig.start(bare.to_str().unwrap(), &["--take-over"]);
     agent.until_logged("not installed: iptables-legacy-save, ip6tables-legacy-save");
     agent.stop();
+}
+
+/// Nor can root without `CAP_NET_RAW` say what is in iptables-legacy, as in a container.
+pub(crate) fn without_net_raw() {
+    let rig = Rig::new();
+    rig.tool("iptables-legacy-restore", &["--noflush"], KUBE_PROXY);
+    let mut agent = Agent::start_by(rooted("+net_admin"), NFTABLES, &rig, &["--take-over"]);
+    agent.until_logged("tables of iptables-legacy that cannot be read, which takes CAP_NET_RAW");
+    agent.stop();
+    let left = rig.tool("iptables-legacy-save", &[], "");
+    assert!(left.contains(":KUBE-SVC-WEB"), "{left}");
+    let mut able = rig.start(NFTABLES, &["--take-over"]);
+    able.until_logged("removed kube-proxy's chains in iptables-legacy, IPv4");
+    let log = able.stop();
+    assert!(!log.contains("CAP_NET_RAW"), "{log}");
 }
 
 /// kube-proxy's rules, in the shape that it gives them, are named; without `--take-over` they stay.

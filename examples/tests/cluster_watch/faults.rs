@@ -1,7 +1,9 @@
 //! Servers that answer with errors, break off, are slow, or speak TLS.
 
-use examples::api_server::{Fault, On, Streaming, Transport};
-use examples::cluster_watch::{Link, Notice};
+use std::time::Duration;
+
+use examples::api_server::{End, Fault, On, Streaming, Transport};
+use examples::cluster_watch::{Link, Notice, Tuning};
 use svc_core::ObjectKind;
 
 use crate::rig::*;
@@ -28,6 +30,27 @@ fn errors_of_every_kind_delay_the_first_list_and_no_more() {
     });
     rig.until_complete();
     assert_eq!(rig.names(), ["shop/web", "shop/web-2"]);
+}
+
+/// What kube's client would try again by itself, for minutes and without a word.
+#[test]
+fn a_server_that_is_overloaded_is_told_of_and_asked_again_at_our_pace() {
+    for code in [429, 503, 504] {
+        let mut rig = rig(|store| {
+            for _ in 0..5 {
+                store.fail("services", On::Watch, Fault::Status(code));
+            }
+        });
+        rig.until_complete();
+        let told = rig.seen.iter().filter(|notice| match notice {
+            Notice::Link {
+                kind: ObjectKind::Service,
+                link: Link::Down { error, retry_in },
+            } => error.starts_with(&code.to_string()) && *retry_in <= tuning().retry_most,
+            _ => false,
+        });
+        assert_eq!(told.count(), 5, "{code}: {:#?}", rig.seen);
+    }
 }
 
 #[test]
@@ -73,6 +96,38 @@ fn a_stream_that_is_silent_does_not_hold_up_the_first_list_for_ever() {
     });
     rig.until_complete();
     assert!(rig.has("web"));
+}
+
+/// The connection stays, and nothing comes: as where a server dies that has taken a request.
+#[test]
+fn requests_that_are_never_answered_are_given_up() {
+    let soon = || Tuning {
+        answer: Duration::from_millis(300),
+        ..tuning()
+    };
+    let mut rig = rig_with(Transport::Plain, proxy(), soon(), |store| {
+        store.set_streaming(Streaming::Refused);
+        store.fail("services", On::List, Fault::Unanswered);
+        store.fail("services", On::List, Fault::Silent);
+        store.put("services", service("web"));
+    });
+    let unanswered = |notice: &Notice| match notice {
+        Notice::Link {
+            kind: ObjectKind::Service,
+            link: Link::Down { error, .. },
+        } => error == "no answer within 300ms",
+        _ => false,
+    };
+    rig.until("a page without an answer", unanswered);
+    rig.until("a page that breaks off", unanswered);
+    rig.until_complete();
+    assert!(rig.has("web"));
+    rig.asked_to_watch("services");
+    rig.store.fail("services", On::Watch, Fault::Unanswered);
+    rig.store.end_watches("services", End::Clean);
+    rig.until("a watch without an answer", unanswered);
+    rig.store.put("services", service("late"));
+    rig.until_state("late", |state| has(state, "late"));
 }
 
 #[test]

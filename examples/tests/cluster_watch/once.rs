@@ -1,6 +1,6 @@
 //! Everything listed once, as manifests would have it.
 
-use examples::api_server::{ApiServer, Store, Transport};
+use examples::api_server::{ApiServer, Fault, On, Store, Transport};
 use examples::cluster_watch::{Access, Error, Interest, Subject};
 use examples::manifest::{Manifests, Reading};
 use serde_json::json;
@@ -57,6 +57,23 @@ fn a_list_of_everything_is_what_manifests_would_be() {
         .collect();
     assert_eq!(remarks.len(), 1, "{remarks:#?}");
     assert!(remarks[0].starts_with("/api/v1/services: Service shop/bad: spec.ports[0].port"));
+}
+
+#[test]
+fn a_server_that_is_overloaded_for_a_moment_is_asked_again() {
+    let (store, _asked) = Store::new();
+    store.put("services", service("web"));
+    for code in [429, 503] {
+        store.fail("services", On::List, Fault::Status(code));
+    }
+    let server = ApiServer::start(&store, Transport::Plain).unwrap();
+    let file = TempFile::new(&server.kubeconfig());
+    let access = Access {
+        kubeconfig: Some(file.path.clone()),
+    };
+    let manifests = list(&access).unwrap();
+    assert_eq!(manifests.problems, []);
+    assert_eq!(manifests.services.len(), 1);
 }
 
 #[test]

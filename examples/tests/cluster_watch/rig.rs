@@ -35,6 +35,7 @@ pub(crate) fn tuning() -> Tuning {
         retry_most: Duration::from_millis(200),
         retry_absent: Duration::from_millis(100),
         patience: Duration::from_millis(500),
+        answer: DEADLINE,
         short_watch: Duration::ZERO,
         page_size: 2,
     }

@@ -26,6 +26,12 @@ where
         for other in &others {
             warn!("there are {other} as well");
         }
+        for why in takeover::unreadable() {
+            warn!(
+                "there are tables of iptables-legacy that cannot be read, which takes CAP_NET_RAW; \
+                 rules of others in them are neither named nor removed: {why}"
+            );
+        }
         if self.parts.take_over {
             let missing = takeover::missing_programs();
             if !missing.is_empty() {

@@ -1,6 +1,7 @@
 //! Chains of kube-proxy, and of ourselves, in both variants of iptables.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
 use std::io::{ErrorKind, Write};
 use std::process::{Command, Stdio};
 use std::thread;
@@ -62,7 +63,29 @@ struct Table {
     rules: Vec<String>,
 }
 
-/// The rules of a variant; `None` if there is no such variant.
+/// Why tables of iptables-legacy that are there cannot be read, if that is so.
+///
+/// That variant speaks through a raw socket, for which reading takes `CAP_NET_RAW` as well.
+pub(super) fn unreadable(family: IpFamily) -> Option<String> {
+    let names = match family {
+        IpFamily::V4 => "ip_tables_names",
+        IpFamily::V6 => "ip6_tables_names",
+    };
+    // Of the network namespace of this thread. Nobody but root may read it: then there may be tables.
+    match fs::read_to_string(format!("/proc/thread-self/net/{names}")) {
+        Ok(names) if names.trim().is_empty() => return None,
+        Err(error) if error.kind() == ErrorKind::NotFound => return None,
+        Ok(_) | Err(_) => {}
+    }
+    let program = program("legacy", family, "save");
+    match is_missing(&program) {
+        // Which is told by itself.
+        true => None,
+        false => run(&program, &[], "").err(),
+    }
+}
+
+/// The rules of a variant; `None` if there is no such variant, or it cannot be read.
 pub(super) fn save(variant: &str, family: IpFamily) -> Option<Saved> {
     run(&program(variant, family, "save"), &[], "")
         .ok()
