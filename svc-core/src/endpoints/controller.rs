@@ -255,6 +255,14 @@ impl SliceController {
                 self.capacity_changed = true;
                 self.changed_nodes.insert(name.clone());
             }
+            NodeChange::First => {
+                for namespace in self.namespaces.values() {
+                    let entries = namespace.services.values();
+                    for service in entries.filter_map(|entry| entry.service.as_ref()) {
+                        self.dirty.insert(service.name.clone(), Dirty::Whole);
+                    }
+                }
+            }
         }
     }
 
