@@ -10,6 +10,11 @@ use svc_core::object::{EndpointSlice, Service, ServiceCidr};
 use svc_core::{Diagnostic, Event, IpNet, NamespacedName, Planner, WatchEvent};
 
 use crate::manifest::Manifests;
+use held::keep;
+
+mod held;
+#[cfg(test)]
+mod tests;
 
 /// Objects as a proxy would see them: with addresses and slices.
 #[derive(Clone, Debug, Default)]
@@ -97,31 +102,8 @@ impl Cluster {
     fn keep_addresses(&self, services: &mut [Service]) {
         let held: BTreeMap<_, _> = self.services.iter().map(|s| (&s.name, s)).collect();
         for service in services {
-            let Some(before) = held.get(&service.name) else {
-                continue;
-            };
-            if service.cluster_ips.is_empty() && !service.headless {
-                service.cluster_ips.clone_from(&before.cluster_ips);
-                if service.ip_families.is_empty() {
-                    service.ip_families.clone_from(&before.ip_families);
-                }
-            }
-            if service.ingress.is_empty() {
-                service.ingress.clone_from(&before.ingress);
-            }
-            for port in service
-                .ports
-                .iter_mut()
-                .filter(|port| port.node_port.is_none())
-            {
-                let same = |p: &&svc_core::object::ServicePort| {
-                    p.name == port.name && p.protocol == port.protocol
-                };
-                port.node_port = before
-                    .ports
-                    .iter()
-                    .find(same)
-                    .and_then(|port| port.node_port);
+            if let Some(before) = held.get(&service.name) {
+                keep(before, service);
             }
         }
     }
