@@ -9,7 +9,7 @@ use svc_core::load_balancer::{AddressPools, Pool, provide};
 use svc_core::object::{EndpointSlice, Service, ServiceCidr};
 use svc_core::{Diagnostic, Event, IpNet, NamespacedName, Planner, WatchEvent};
 
-use crate::manifest::Manifests;
+use crate::manifest::{Manifests, Origin};
 use held::keep;
 
 mod held;
@@ -37,9 +37,10 @@ impl Cluster {
     /// Does to the objects of some manifests what a cluster does to them.
     ///
     /// Services without ClusterIP or node port get one, those of type LoadBalancer an address if
-    /// there are pools. A Service for which the manifests hold
-    /// slices keeps just these; slices of the others are made of their Pods, or of Endpoints of
-    /// the same name.
+    /// there are pools. Services that an API server stored are complete and get nothing but that:
+    /// one of policy PreferDualStack with a single address has never been upgraded (B-396). A
+    /// Service for which the manifests hold slices keeps just these; slices of the others are made
+    /// of their Pods, or of Endpoints of the same name.
     pub fn of(manifests: &Manifests) -> Self {
         Self::default().next(manifests)
     }
@@ -66,10 +67,10 @@ impl Cluster {
         mut endpoint_slices: Vec<EndpointSlice>,
         manifests: &Manifests,
     ) -> Self {
-        self.keep_addresses(&mut services);
-        let (mut allocators, mut diagnostics) =
-            Allocators::new(&ranges(manifests), NodePortRange::default());
-        diagnostics.extend(allocators.assign(&mut services, SEED));
+        let mut diagnostics = match manifests.origin {
+            Origin::Files => self.allocate(&mut services, manifests),
+            Origin::ApiServer => Vec::new(),
+        };
         if !manifests.load_balancer_pools.is_empty() {
             let pool = Pool::new("default", manifests.load_balancer_pools.clone());
             let mut provider = AddressPools::new(vec![pool]);
@@ -97,6 +98,14 @@ impl Cluster {
             endpoint_slices,
             diagnostics,
         }
+    }
+
+    fn allocate(&self, services: &mut [Service], manifests: &Manifests) -> Vec<Diagnostic> {
+        self.keep_addresses(services);
+        let (mut allocators, mut diagnostics) =
+            Allocators::new(&ranges(manifests), NodePortRange::default());
+        diagnostics.extend(allocators.assign(services, SEED));
+        diagnostics
     }
 
     fn keep_addresses(&self, services: &mut [Service]) {

@@ -50,6 +50,8 @@ pub struct Manifests {
     pub endpoints: Vec<Endpoints>,
     pub workloads: Vec<Workload>,
     pub service_cidrs: Vec<ServiceCidr>,
+    /// Whether the objects are complete.
+    pub origin: Origin,
     /// What load balancers may give out; from the command line, no object says it.
     pub load_balancer_pools: Vec<PoolRange>,
     /// Services as they stood in the files, for tools that check or print them.
@@ -62,6 +64,16 @@ pub struct Manifests {
     pub problems: Vec<Problem>,
     /// What is odd about objects that were read, with the file of each.
     pub diagnostics: Vec<(Arc<str>, Diagnostic)>,
+}
+
+/// Who had objects last.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Origin {
+    /// People: an API server would still fill in what they left out.
+    #[default]
+    Files,
+    /// An API server: what it stores is complete, and whatever is missing is meant to be.
+    ApiServer,
 }
 
 impl Manifests {
@@ -160,6 +172,7 @@ fn read_cluster(collector: &mut Collector, access: &Access, subjects: &[Subject]
     let mut reading = Reading {
         collector: std::mem::take(collector),
     };
+    reading.collector.set_origin(Origin::ApiServer);
     if let Err(error) = cluster_watch::list(access, subjects, &mut reading) {
         reading.problem(CLUSTER, one_line(&error));
     }

@@ -50,7 +50,10 @@ fn b369_a_reload_keeps_what_the_type_still_has() {
     assert!(before.ports[0].node_port.is_some());
     assert_eq!(before.ports, after.ports);
     assert_eq!(before.cluster_ips, after.cluster_ips);
-    let (before, after) = reload(BALANCER, r#""type":"LoadBalancer","sessionAffinity":"None""#);
+    let (before, after) = reload(
+        BALANCER,
+        r#""type":"LoadBalancer","sessionAffinity":"None""#,
+    );
     assert_eq!(before.ingress.len(), 1);
     assert_eq!(before, after);
 }
@@ -163,8 +166,7 @@ fn b393_a_health_check_port_stays_while_it_is_needed() {
     let local = r#""type":"LoadBalancer","externalTrafficPolicy":"Local""#;
     let held = Cluster::of(&manifests(&[("web", local)]));
     let port = held.services[0].health_check_node_port.unwrap();
-    // Somebody else would like to have it.
-    let wish = format!(r#""type":"LoadBalancer","externalTrafficPolicy":"Local","sessionAffinity":"None""#);
+    // Not the one that would be chosen anew.
     let moved = Cluster {
         services: vec![Service {
             health_check_node_port: Some(port ^ 1),
@@ -172,8 +174,41 @@ fn b393_a_health_check_port_stays_while_it_is_needed() {
         }],
         ..Cluster::default()
     };
-    let next = moved.next(&manifests(&[("web", &wish)]));
+    let next = moved.next(&manifests(&[("web", local)]));
     assert_eq!(next.services[0].health_check_node_port, Some(port ^ 1));
     let next = moved.next(&manifests(&[("web", CLUSTER_IP)]));
     assert_eq!(next.services[0].health_check_node_port, None);
+}
+
+#[test]
+fn b396_what_an_api_server_stores_is_complete() {
+    let stored = r#""ipFamilyPolicy":"PreferDualStack","ipFamilies":["IPv4"],
+        "clusterIP":"172.20.0.9","clusterIPs":["172.20.0.9"]"#;
+    let mut manifests = manifests(&[
+        ("web", stored),
+        (
+            "none",
+            r#""clusterIP":"None","ipFamilyPolicy":"PreferDualStack","ipFamilies":["IPv4"]"#,
+        ),
+        (
+            "mesh",
+            r#""type":"LoadBalancer","allocateLoadBalancerNodePorts":false,"clusterIP":"172.20.0.8""#,
+        ),
+    ]);
+    manifests.load_balancer_pools.clear();
+    let before = manifests.services.clone();
+    manifests.origin = Origin::ApiServer;
+    let cluster = Cluster::of(&manifests);
+    assert_eq!(cluster.services, before);
+    assert_eq!(cluster.diagnostics, []);
+    // In files they are exported: no family is added either, but the made-up range is told.
+    manifests.origin = Origin::Files;
+    let cluster = Cluster::of(&manifests);
+    let families = |services: &[Service]| -> Vec<_> {
+        let all = services.iter().filter(|s| &*s.name.name != "mesh");
+        all.map(|s| (s.cluster_ips.clone(), s.ip_families.clone()))
+            .collect()
+    };
+    assert_eq!(families(&cluster.services), families(&before));
+    assert_eq!(cluster.diagnostics.len(), 2, "{:?}", cluster.diagnostics);
 }
