@@ -12,7 +12,7 @@ use svc_core::object::{
 use svc_core::wire::{self, StringMap};
 use svc_core::{Diagnostic, NodeConfig, ObjectKind, Planner};
 
-use super::get::{cluster_ip, first, type_text};
+use super::get::{cluster_ip, first, host_names, type_text};
 use super::objects::{ManifestArgs, NotFound, ObjectName};
 use super::table::{joined, table};
 use crate::cluster::{Cluster, feed};
@@ -135,12 +135,13 @@ fn addresses(text: &mut String, service: &Service, wire: &wire::Service) {
     if let Some(name) = &service.external_name {
         line(text, "External Name", name);
     }
-    if !service.ingress.is_empty() {
-        let ingress = service.ingress.iter().map(|ingress| match ingress.mode {
-            IpMode::Vip => format!("{} (VIP)", ingress.ip),
-            IpMode::Proxy => format!("{} (Proxy)", ingress.ip),
-        });
-        line(text, "LoadBalancer Ingress", &joined(ingress, ", "));
+    let ips = service.ingress.iter().map(|ingress| match ingress.mode {
+        IpMode::Vip => format!("{} (VIP)", ingress.ip),
+        IpMode::Proxy => format!("{} (Proxy)", ingress.ip),
+    });
+    let ingress: Vec<String> = ips.chain(host_names(wire)).collect();
+    if !ingress.is_empty() {
+        line(text, "LoadBalancer Ingress", &ingress.join(", "));
     }
 }
 

@@ -416,6 +416,31 @@ fn get_prints_tables() {
 }
 
 #[test]
+fn load_balancers_may_have_names_for_addresses() {
+    let text = "apiVersion: v1
+kind: Service
+metadata: {name: web}
+spec:
+  {type: LoadBalancer, clusterIP: 10.96.0.9, selector: {app: web}, ports: [{port: 80, nodePort: 30080}]}
+status:
+  loadBalancer:
+    ingress: [{ip: 192.0.2.1, hostname: one.example}, {hostname: lb-7.eu.example}]
+";
+    let folder = folder("names", &[("a.yaml", text)]);
+    check(
+        &["get", "services"],
+        &folder,
+        expect![[r#"
+        NAMESPACE   NAME   TYPE           CLUSTER-IP   EXTERNAL-IP                 PORT(S)
+        default     web    LoadBalancer   10.96.0.9    192.0.2.1,lb-7.eu.example   80:30080/TCP
+    "#]],
+    );
+    let output = svcctl(&["describe", "service", "web"], &folder);
+    let line = "LoadBalancer Ingress:     192.0.2.1 (VIP), lb-7.eu.example\n";
+    assert!(stdout(&output).contains(line), "{}", stdout(&output));
+}
+
+#[test]
 fn what_does_not_exist_is_named_in_one_line() {
     let folder = folder("unknown", &[("a.yaml", MANIFESTS)]);
     for (arguments, name) in [
