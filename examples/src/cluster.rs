@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use svc_core::allocate::{Allocators, NodePortRange};
-use svc_core::endpoints::{self, Topology};
+use svc_core::endpoints;
 use svc_core::load_balancer::{AddressPools, Pool, provide};
 use svc_core::object::{EndpointSlice, Service, ServiceCidr};
 use svc_core::{Diagnostic, Event, IpNet, NamespacedName, Planner, WatchEvent};
@@ -80,7 +80,7 @@ impl Cluster {
             .iter()
             .map(EndpointSlice::service_name)
             .collect();
-        let topology = Topology::of(&manifests.nodes);
+        let topology = manifests.topology();
         for service in services.iter().filter(|s| !given.contains(&s.name)) {
             let (slices, found) = endpoints::slices(service, &manifests.pods, &topology);
             endpoint_slices.extend(slices);

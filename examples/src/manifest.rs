@@ -13,6 +13,7 @@ use std::io::Read;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use svc_core::endpoints::Topology;
 use svc_core::load_balancer::PoolRange;
 use svc_core::object::{
     EndpointSlice, Endpoints, Node, Pod, Service, ServiceCidr, Workload, WorkloadKind,
@@ -77,6 +78,15 @@ pub enum Origin {
 }
 
 impl Manifests {
+    /// The Nodes as endpoints depend on them: manifests without any do not say that there is none,
+    /// so no Pod is left out for its Node (B-407).
+    pub fn topology(&self) -> Topology {
+        match self.nodes.is_empty() {
+            true => Topology::unknown(),
+            false => Topology::of(&self.nodes),
+        }
+    }
+
     /// What keeps the Services of a cluster, or their EndpointSlices, from being known: nothing may
     /// be written to a kernel then (B-237), as half of a cluster is worse than an old one.
     pub fn unknown_services(&self) -> Option<&Problem> {

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::process::ExitCode;
 
 use svc_core::config::{ProxyConfig, ProxyMode};
-use svc_core::endpoints::{self, Topology};
+use svc_core::endpoints;
 use svc_core::object::{
     IpFamilyPolicy, IpMode, Service, ServicePort, ServiceType, TargetPort, TrafficDistribution,
     TrafficPolicy,
@@ -69,8 +69,7 @@ fn events(manifests: &Manifests, cluster: &Cluster, service: &Service) -> BTreeS
     let mut planner = Planner::new(config);
     feed(&mut planner, manifests, cluster);
     planner.delta();
-    let topology = Topology::of(&manifests.nodes);
-    let (_, of_pods) = endpoints::slices(service, &manifests.pods, &topology);
+    let (_, of_pods) = endpoints::slices(service, &manifests.pods, &manifests.topology());
     let of_objects = manifests.diagnostics.iter().map(|(_, d)| d);
     of_objects
         .chain(&cluster.diagnostics)

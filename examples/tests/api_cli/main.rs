@@ -123,18 +123,39 @@ fn validate_of_good_services_ends_well() {
 #[test]
 fn validate_is_not_silent_about_what_cannot_be_read() {
     for (wrong, field) in [
-        ("spec: {publishNotReadyAddresses: \"true\", PORTS}", "spec.publishNotReadyAddresses"),
-        ("spec: {type: NodePort, ports: [{port: 80, nodePort: 70000}]}", "spec.ports[0].nodePort"),
-        ("spec: {type: NodePort, ports: [{port: 80, nodePort: -1}]}", "spec.ports[0].nodePort"),
+        (
+            "spec: {publishNotReadyAddresses: \"true\", PORTS}",
+            "spec.publishNotReadyAddresses",
+        ),
+        (
+            "spec: {type: NodePort, ports: [{port: 80, nodePort: 70000}]}",
+            "spec.ports[0].nodePort",
+        ),
+        (
+            "spec: {type: NodePort, ports: [{port: 80, nodePort: -1}]}",
+            "spec.ports[0].nodePort",
+        ),
         ("spec: {clusterIP: 10.96.0, PORTS}", "spec.clusterIPs[0]"),
-        ("spec: {clusterIPs: [10.96.0.1, x], clusterIP: 10.96.0.1, PORTS}", "spec.clusterIPs[1]"),
+        (
+            "spec: {clusterIPs: [10.96.0.1, x], clusterIP: 10.96.0.1, PORTS}",
+            "spec.clusterIPs[1]",
+        ),
         ("spec: {externalIPs: [x], PORTS}", "spec.externalIPs[0]"),
         ("spec: {ipFamilies: [IPv5], PORTS}", "spec.ipFamilies[0]"),
         ("spec: {ipFamilyPolicy: Both, PORTS}", "spec.ipFamilyPolicy"),
-        ("spec: {ports: [null, {port: 80, name: b}]}", "spec.ports[0].port"),
+        (
+            "spec: {ports: [null, {port: 80, name: b}]}",
+            "spec.ports[0].port",
+        ),
         ("spec: {ports: [{}]}", "spec.ports[0].port"),
-        ("spec: {ports: [{port: 80, targetPort: 70000}]}", "spec.ports[0].targetPort"),
-        ("spec: {ports: [{port: 80, appProtocol: 5}]}", "spec.ports[0].appProtocol"),
+        (
+            "spec: {ports: [{port: 80, targetPort: 70000}]}",
+            "spec.ports[0].targetPort",
+        ),
+        (
+            "spec: {ports: [{port: 80, appProtocol: 5}]}",
+            "spec.ports[0].appProtocol",
+        ),
         ("spec: {ports: {port: 80}}", "spec.ports"),
         ("spec: {selector: {a: 5}, PORTS}", "spec.selector[a]"),
         ("spec: {sessionAffinity: 5, PORTS}", "spec.sessionAffinity"),
@@ -142,13 +163,34 @@ fn validate_is_not_silent_about_what_cannot_be_read() {
             "spec: {sessionAffinity: ClientIP, sessionAffinityConfig: {clientIP: {timeoutSeconds: 0}}, PORTS}",
             "spec.sessionAffinityConfig.clientIP.timeoutSeconds",
         ),
-        ("spec: {internalTrafficPolicy: All, PORTS}", "spec.internalTrafficPolicy"),
-        ("spec: {type: NodePort, externalTrafficPolicy: All, PORTS}", "spec.externalTrafficPolicy"),
-        ("spec: {trafficDistribution: Near, PORTS}", "spec.trafficDistribution"),
-        ("spec: {type: LoadBalancer, allocateLoadBalancerNodePorts: 1, PORTS}", "spec.allocateLoadBalancerNodePorts"),
-        ("spec: {type: LoadBalancer, loadBalancerClass: 1, PORTS}", "spec.loadBalancerClass"),
-        ("spec: {type: LoadBalancer, loadBalancerSourceRanges: [x], PORTS}", "spec.loadBalancerSourceRanges[0]"),
-        ("spec: {type: LoadBalancer, loadBalancerIP: 5, PORTS}", "spec.loadBalancerIP"),
+        (
+            "spec: {internalTrafficPolicy: All, PORTS}",
+            "spec.internalTrafficPolicy",
+        ),
+        (
+            "spec: {type: NodePort, externalTrafficPolicy: All, PORTS}",
+            "spec.externalTrafficPolicy",
+        ),
+        (
+            "spec: {trafficDistribution: Near, PORTS}",
+            "spec.trafficDistribution",
+        ),
+        (
+            "spec: {type: LoadBalancer, allocateLoadBalancerNodePorts: 1, PORTS}",
+            "spec.allocateLoadBalancerNodePorts",
+        ),
+        (
+            "spec: {type: LoadBalancer, loadBalancerClass: 1, PORTS}",
+            "spec.loadBalancerClass",
+        ),
+        (
+            "spec: {type: LoadBalancer, loadBalancerSourceRanges: [x], PORTS}",
+            "spec.loadBalancerSourceRanges[0]",
+        ),
+        (
+            "spec: {type: LoadBalancer, loadBalancerIP: 5, PORTS}",
+            "spec.loadBalancerIP",
+        ),
         (
             "spec: {type: LoadBalancer, externalTrafficPolicy: Local, healthCheckNodePort: 70000, PORTS}",
             "spec.healthCheckNodePort",
@@ -156,7 +198,10 @@ fn validate_is_not_silent_about_what_cannot_be_read() {
         ("spec: {type: ExternalName}", "spec.externalName"),
         ("spec: 5", "spec"),
         ("spec: {PORTS}\nstatus: 5", "status"),
-        ("spec: {PORTS}\nstatus: {loadBalancer: {ingress: [{ip: 5}]}}", "status.loadBalancer.ingress[0].ip"),
+        (
+            "spec: {PORTS}\nstatus: {loadBalancer: {ingress: [{ip: 5}]}}",
+            "status.loadBalancer.ingress[0].ip",
+        ),
     ] {
         let wrong = wrong.replace("PORTS", "ports: [{port: 80}]");
         let text = format!("apiVersion: v1\nkind: Service\nmetadata: {{name: web}}\n{wrong}\n");
@@ -164,7 +209,11 @@ fn validate_is_not_silent_about_what_cannot_be_read() {
         assert_eq!(stderr(&output), "", "{wrong}: said twice");
         assert_eq!(output.status.code(), Some(1), "{wrong}");
         let told = format!("  error: {field}: ");
-        assert!(stdout(&output).contains(&told), "{wrong}: {}", stdout(&output));
+        assert!(
+            stdout(&output).contains(&told),
+            "{wrong}: {}",
+            stdout(&output)
+        );
     }
     for metadata in [
         "creationTimestamp: yesterday",
@@ -193,7 +242,10 @@ status: {loadBalancer: {ingress: [{ip: x}]}}
     assert_eq!(stdout(&output), "default/web: valid\n");
     let told = stderr(&output);
     assert_eq!(told.lines().count(), 2, "{told}");
-    assert!(told.lines().all(|line| line.starts_with("warning: ")), "{told}");
+    assert!(
+        told.lines().all(|line| line.starts_with("warning: ")),
+        "{told}"
+    );
     assert!(output.status.success());
 }
 
@@ -277,6 +329,27 @@ fn endpoints_prints_slices_that_read_back() {
     let list: Value = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!(list["kind"], "List");
     assert_eq!(list["items"].as_array().map(Vec::len), Some(4));
+}
+
+#[test]
+fn b407_without_nodes_pods_are_endpoints_all_the_same() {
+    let objects = MANIFESTS.split("---\n");
+    let objects: Vec<&str> = objects
+        .filter(|one| !one.contains("kind: Node\n"))
+        .collect();
+    let folder = folder("nodeless", &[("a.yaml", &objects.join("---\n"))]);
+    let output = svcctl(
+        &["get", "endpointslices", "-n", "demo", "-o", "wide"],
+        &folder,
+    );
+    assert_eq!(stderr(&output), "");
+    let text = stdout(&output);
+    assert_eq!(text.matches("10.64.1.1").count(), 2, "{text}");
+    assert_eq!(text.matches("10.64.2.1").count(), 2, "{text}");
+    let output = svcctl(&["describe", "service", "web", "-n", "demo"], &folder);
+    let text = stdout(&output);
+    assert!(text.contains("10.64.1.1:8080\n"), "{text}");
+    assert!(!text.contains("until Node"), "{text}");
 }
 
 #[test]
