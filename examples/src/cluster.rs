@@ -4,12 +4,17 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use svc_core::allocate::{Allocators, NodePortRange};
-use svc_core::endpoints::{self, Topology};
+use svc_core::endpoints;
 use svc_core::load_balancer::{AddressPools, Pool, provide};
 use svc_core::object::{EndpointSlice, Service, ServiceCidr};
 use svc_core::{Diagnostic, Event, IpNet, NamespacedName, Planner, WatchEvent};
 
-use crate::manifest::Manifests;
+use crate::manifest::{Manifests, Origin};
+use held::keep;
+
+mod held;
+#[cfg(test)]
+mod tests;
 
 /// Objects as a proxy would see them: with addresses and slices.
 #[derive(Clone, Debug, Default)]
@@ -32,9 +37,10 @@ impl Cluster {
     /// Does to the objects of some manifests what a cluster does to them.
     ///
     /// Services without ClusterIP or node port get one, those of type LoadBalancer an address if
-    /// there are pools. A Service for which the manifests hold
-    /// slices keeps just these; slices of the others are made of their Pods, or of Endpoints of
-    /// the same name.
+    /// there are pools. Services that an API server stored are complete and get nothing but that:
+    /// one of policy PreferDualStack with a single address has never been upgraded (B-396). A
+    /// Service for which the manifests hold slices keeps just these; slices of the others are made
+    /// of their Pods, or of Endpoints of the same name.
     pub fn of(manifests: &Manifests) -> Self {
         Self::default().next(manifests)
     }
@@ -61,10 +67,10 @@ impl Cluster {
         mut endpoint_slices: Vec<EndpointSlice>,
         manifests: &Manifests,
     ) -> Self {
-        self.keep_addresses(&mut services);
-        let (mut allocators, mut diagnostics) =
-            Allocators::new(&ranges(manifests), NodePortRange::default());
-        diagnostics.extend(allocators.assign(&mut services, SEED));
+        let mut diagnostics = match manifests.origin {
+            Origin::Files => self.allocate(&mut services, manifests),
+            Origin::ApiServer => Vec::new(),
+        };
         if !manifests.load_balancer_pools.is_empty() {
             let pool = Pool::new("default", manifests.load_balancer_pools.clone());
             let mut provider = AddressPools::new(vec![pool]);
@@ -74,7 +80,7 @@ impl Cluster {
             .iter()
             .map(EndpointSlice::service_name)
             .collect();
-        let topology = Topology::of(&manifests.nodes);
+        let topology = manifests.topology();
         for service in services.iter().filter(|s| !given.contains(&s.name)) {
             let (slices, found) = endpoints::slices(service, &manifests.pods, &topology);
             endpoint_slices.extend(slices);
@@ -94,34 +100,19 @@ impl Cluster {
         }
     }
 
+    fn allocate(&self, services: &mut [Service], manifests: &Manifests) -> Vec<Diagnostic> {
+        self.keep_addresses(services);
+        let (mut allocators, mut diagnostics) =
+            Allocators::new(&ranges(manifests), NodePortRange::default());
+        diagnostics.extend(allocators.assign(services, SEED));
+        diagnostics
+    }
+
     fn keep_addresses(&self, services: &mut [Service]) {
         let held: BTreeMap<_, _> = self.services.iter().map(|s| (&s.name, s)).collect();
         for service in services {
-            let Some(before) = held.get(&service.name) else {
-                continue;
-            };
-            if service.cluster_ips.is_empty() && !service.headless {
-                service.cluster_ips.clone_from(&before.cluster_ips);
-                if service.ip_families.is_empty() {
-                    service.ip_families.clone_from(&before.ip_families);
-                }
-            }
-            if service.ingress.is_empty() {
-                service.ingress.clone_from(&before.ingress);
-            }
-            for port in service
-                .ports
-                .iter_mut()
-                .filter(|port| port.node_port.is_none())
-            {
-                let same = |p: &&svc_core::object::ServicePort| {
-                    p.name == port.name && p.protocol == port.protocol
-                };
-                port.node_port = before
-                    .ports
-                    .iter()
-                    .find(same)
-                    .and_then(|port| port.node_port);
+            if let Some(before) = held.get(&service.name) {
+                keep(before, service);
             }
         }
     }

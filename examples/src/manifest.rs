@@ -13,6 +13,7 @@ use std::io::Read;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use svc_core::endpoints::Topology;
 use svc_core::load_balancer::PoolRange;
 use svc_core::object::{
     EndpointSlice, Endpoints, Node, Pod, Service, ServiceCidr, Workload, WorkloadKind,
@@ -50,6 +51,8 @@ pub struct Manifests {
     pub endpoints: Vec<Endpoints>,
     pub workloads: Vec<Workload>,
     pub service_cidrs: Vec<ServiceCidr>,
+    /// Whether the objects are complete.
+    pub origin: Origin,
     /// What load balancers may give out; from the command line, no object says it.
     pub load_balancer_pools: Vec<PoolRange>,
     /// Services as they stood in the files, for tools that check or print them.
@@ -64,7 +67,26 @@ pub struct Manifests {
     pub diagnostics: Vec<(Arc<str>, Diagnostic)>,
 }
 
+/// Who had objects last.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Origin {
+    /// People: an API server would still fill in what they left out.
+    #[default]
+    Files,
+    /// An API server: what it stores is complete, and whatever is missing is meant to be.
+    ApiServer,
+}
+
 impl Manifests {
+    /// The Nodes as endpoints depend on them: manifests without any do not say that there is none,
+    /// so no Pod is left out for its Node (B-407).
+    pub fn topology(&self) -> Topology {
+        match self.nodes.is_empty() {
+            true => Topology::unknown(),
+            false => Topology::of(&self.nodes),
+        }
+    }
+
     /// What keeps the Services of a cluster, or their EndpointSlices, from being known: nothing may
     /// be written to a kernel then (B-237), as half of a cluster is worse than an old one.
     pub fn unknown_services(&self) -> Option<&Problem> {
@@ -160,6 +182,7 @@ fn read_cluster(collector: &mut Collector, access: &Access, subjects: &[Subject]
     let mut reading = Reading {
         collector: std::mem::take(collector),
     };
+    reading.collector.set_origin(Origin::ApiServer);
     if let Err(error) = cluster_watch::list(access, subjects, &mut reading) {
         reading.problem(CLUSTER, one_line(&error));
     }

@@ -7,7 +7,8 @@ use std::time::Duration;
 use criterion::{BatchSize, Criterion, criterion_group, criterion_main};
 use svc_core::endpoints::{SliceConfig, SliceController, Topology};
 use svc_core::object::{
-    ContainerPort, Node, Pod, PodPhase, Service, ServicePort, TargetPort, TrafficDistribution,
+    ContainerKind, ContainerPort, Node, Pod, PodPhase, Service, ServicePort, TargetPort,
+    TrafficDistribution,
 };
 use svc_core::{IpFamily, NamespacedName, Protocol};
 
@@ -51,6 +52,7 @@ fn pod(app: &str, i: u32) -> Pod {
             name: "http".into(),
             port: 8080,
             protocol: Protocol::Tcp,
+            container: ContainerKind::Regular,
         }],
     }
 }

@@ -17,7 +17,7 @@ pub use endpoint_slice::{
 };
 pub use endpoints::{EndpointSubset, Endpoints};
 pub use node::{Node, NodeEligibility};
-pub use pod::{ContainerPort, Pod, PodPhase};
+pub use pod::{ContainerKind, ContainerPort, Pod, PodPhase};
 pub use service::{
     IngressIp, IpFamilyPolicy, IpMode, Service, ServiceExtra, ServicePort, ServiceType, TargetPort,
     TrafficDistribution, TrafficPolicy,

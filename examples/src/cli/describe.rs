@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::process::ExitCode;
 
 use svc_core::config::{ProxyConfig, ProxyMode};
-use svc_core::endpoints::{self, Topology};
+use svc_core::endpoints;
 use svc_core::object::{
     IpFamilyPolicy, IpMode, Service, ServicePort, ServiceType, TargetPort, TrafficDistribution,
     TrafficPolicy,
@@ -12,7 +12,7 @@ use svc_core::object::{
 use svc_core::wire::{self, StringMap};
 use svc_core::{Diagnostic, NodeConfig, ObjectKind, Planner};
 
-use super::get::{cluster_ip, first, type_text};
+use super::get::{cluster_ip, first, host_names, type_text};
 use super::objects::{ManifestArgs, NotFound, ObjectName};
 use super::table::{joined, table};
 use crate::cluster::{Cluster, feed};
@@ -69,8 +69,7 @@ fn events(manifests: &Manifests, cluster: &Cluster, service: &Service) -> BTreeS
     let mut planner = Planner::new(config);
     feed(&mut planner, manifests, cluster);
     planner.delta();
-    let topology = Topology::of(&manifests.nodes);
-    let (_, of_pods) = endpoints::slices(service, &manifests.pods, &topology);
+    let (_, of_pods) = endpoints::slices(service, &manifests.pods, &manifests.topology());
     let of_objects = manifests.diagnostics.iter().map(|(_, d)| d);
     of_objects
         .chain(&cluster.diagnostics)
@@ -135,12 +134,13 @@ fn addresses(text: &mut String, service: &Service, wire: &wire::Service) {
     if let Some(name) = &service.external_name {
         line(text, "External Name", name);
     }
-    if !service.ingress.is_empty() {
-        let ingress = service.ingress.iter().map(|ingress| match ingress.mode {
-            IpMode::Vip => format!("{} (VIP)", ingress.ip),
-            IpMode::Proxy => format!("{} (Proxy)", ingress.ip),
-        });
-        line(text, "LoadBalancer Ingress", &joined(ingress, ", "));
+    let ips = service.ingress.iter().map(|ingress| match ingress.mode {
+        IpMode::Vip => format!("{} (VIP)", ingress.ip),
+        IpMode::Proxy => format!("{} (Proxy)", ingress.ip),
+    });
+    let ingress: Vec<String> = ips.chain(host_names(wire)).collect();
+    if !ingress.is_empty() {
+        line(text, "LoadBalancer Ingress", &ingress.join(", "));
     }
 }
 

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use std::str::FromStr;
 
 use serde_json::{Map, Value, json};
-use svc_core::object::{Labels, WorkloadKind};
+use svc_core::object::{ContainerKind, ContainerPort, Labels, WorkloadKind};
 use svc_core::{DEFAULT_NAMESPACE, NamespacedName, Protocol, validate, wire};
 
 use super::endpoints::ObjectOutput;
@@ -111,7 +111,7 @@ pub enum ExposeError {
     /// Nothing tells which pods are meant; name a selector.
     #[error("{0} has no labels to select by: give --selector")]
     NoSelector(String),
-    /// The object has no ports; name one.
+    /// The object has no ports, which only a headless Service can do without; name one.
     #[error("{0} has no ports: give --port")]
     NoPorts(String),
 }
@@ -173,7 +173,7 @@ fn exposed(manifests: &Manifests, args: &ExposeArgs) -> Result<Exposed, NotFound
                 labels: found.labels.clone(),
                 selector: found.selector.clone(),
                 by_expression: found.selects_by_expression,
-                ports: found.ports.iter().map(|p| (p.port, p.protocol)).collect(),
+                ports: container_ports(&found.ports),
             })
         }
         Kind::Pod => {
@@ -184,7 +184,7 @@ fn exposed(manifests: &Manifests, args: &ExposeArgs) -> Result<Exposed, NotFound
                 labels: found.labels.clone(),
                 selector: found.labels.clone(),
                 by_expression: false,
-                ports: found.ports.iter().map(|p| (p.port, p.protocol)).collect(),
+                ports: container_ports(&found.ports),
             })
         }
         Kind::Service => {
@@ -203,6 +203,18 @@ fn exposed(manifests: &Manifests, args: &ExposeArgs) -> Result<Exposed, NotFound
             })
         }
     }
+}
+
+/// Ports of what the pods are for: those of a sidecar are its own business.
+fn container_ports(ports: &[ContainerPort]) -> Vec<(u16, Protocol)> {
+    let ports = ports.iter();
+    ports
+        .filter(|port| match port.container {
+            ContainerKind::Regular => true,
+            ContainerKind::Sidecar => false,
+        })
+        .map(|port| (port.port, port.protocol))
+        .collect()
 }
 
 fn wire_labels(service: &wire::Service) -> Labels {
@@ -226,10 +238,12 @@ fn service(args: &ExposeArgs, exposed: &Exposed) -> Result<Value, ExposeError> {
         return Err(ExposeError::NoSelector(title()));
     }
     let ports = ports(args, exposed);
-    if ports.is_empty() {
+    let mut spec = json!({ "selector": map(selector) });
+    if !ports.is_empty() {
+        spec["ports"] = ports.into();
+    } else if args.cluster_ip.as_deref() != Some("None") {
         return Err(ExposeError::NoPorts(title()));
     }
-    let mut spec = json!({ "ports": ports, "selector": map(selector) });
     let balanced = args.service_type.as_deref() == Some("LoadBalancer");
     let affinity = args.session_affinity.map(|affinity| match affinity {
         Affinity::None => "None".to_owned(),

@@ -2,8 +2,8 @@
 
 use std::process::ExitCode;
 
-use svc_core::NamespacedName;
 use svc_core::object::{EndpointSlice, Pod, PodPhase, Service, ServicePort, ServiceType};
+use svc_core::{NamespacedName, wire};
 
 use super::input::level;
 use super::objects::{ManifestArgs, worse};
@@ -68,7 +68,7 @@ pub fn run(args: &GetArgs) -> ExitCode {
             }
             match args.kind {
                 Kind::EndpointSlices => slices(args, &cluster),
-                Kind::Pods | Kind::Services => services(args, &cluster),
+                Kind::Pods | Kind::Services => services(args, &cluster, &manifests),
             }
         }
     };
@@ -142,14 +142,14 @@ fn status(pod: &Pod) -> &'static str {
     }
 }
 
-fn services(args: &GetArgs, cluster: &Cluster) -> Table {
+fn services(args: &GetArgs, cluster: &Cluster, manifests: &Manifests) -> Table {
     let head = ["TYPE", "CLUSTER-IP", "EXTERNAL-IP", "PORT(S)", "SELECTOR"];
     rows(args, &head, 1, &cluster.services, |service: &Service| {
         let selector = service.selector.iter();
         let cells = vec![
             type_text(service.service_type).to_owned(),
             cluster_ip(service),
-            external(service),
+            external(service, manifests.wire_services.get(&service.name)),
             joined(service.ports.iter().map(port), ","),
             joined(selector.map(|(key, value)| format!("{key}={value}")), ","),
         ];
@@ -175,21 +175,33 @@ pub fn cluster_ip(service: &Service) -> String {
     }
 }
 
-fn external(service: &Service) -> String {
+fn external(service: &Service, wire: Option<&wire::Service>) -> String {
     match service.service_type {
         ServiceType::ExternalName => joined(&service.external_name, ","),
         ServiceType::ClusterIp | ServiceType::NodePort => joined(&service.external_ips, ","),
         ServiceType::LoadBalancer => {
-            let ingress = service.ingress.iter().map(|ingress| ingress.ip);
-            let all: Vec<_> = ingress
-                .chain(service.external_ips.iter().copied())
-                .collect();
+            let ips = service.ingress.iter().map(|ingress| ingress.ip.to_string());
+            let names = wire.map_or_else(Vec::new, host_names);
+            let external = service.external_ips.iter().map(ToString::to_string);
+            let all: Vec<String> = ips.chain(names).chain(external).collect();
             match all.is_empty() {
                 true => "<pending>".into(),
                 false => joined(all, ","),
             }
         }
     }
+}
+
+/// Host names in the status of a Service that stand for addresses, as some load balancers have.
+pub fn host_names(service: &wire::Service) -> Vec<String> {
+    let status = service.status.value();
+    let balancer = status.and_then(|status| status.load_balancer.value());
+    let entries = balancer.into_iter().flat_map(|b| b.ingress.members());
+    entries
+        .filter(|entry| entry.ip.text().is_empty())
+        .map(|entry| entry.hostname.text().replace('\n', " "))
+        .filter(|name| !name.is_empty())
+        .collect()
 }
 
 fn port(port: &ServicePort) -> String {

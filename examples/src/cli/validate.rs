@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use serde_json::{Value, json};
 use svc_core::validate::{self, FieldError, service_warnings};
-use svc_core::{Diagnostic, DiagnosticReason, NamespacedName, ObjectKind, wire};
+use svc_core::{Diagnostic, NamespacedName, ObjectKind, wire};
 
 use super::Output;
 use super::input::level;
@@ -34,18 +34,12 @@ struct Finding<'a> {
 /// Runs the command.
 pub fn run(args: &ValidateArgs) -> ExitCode {
     let (manifests, code) = args.manifests.read();
-    let mut lost = false;
-    for (file, diagnostic) in &manifests.diagnostics {
-        if !checked_here(&manifests, diagnostic) {
-            eprintln!("{}: {file}: {diagnostic}", level(diagnostic));
-            lost |= diagnostic.severity == svc_core::Severity::Error;
-        }
-    }
     let services = manifests.wire_services.iter();
     let findings: Vec<Finding<'_>> = services
         .filter(|(name, _)| args.manifests.wants(&name.namespace))
         .map(|(name, service)| check(name, service))
         .collect();
+    let lost = report(args, &manifests, &findings);
     match args.output {
         Output::Text => print!("{}", findings.iter().map(to_text).collect::<String>()),
         Output::Json => {
@@ -57,14 +51,49 @@ pub fn run(args: &ValidateArgs) -> ExitCode {
     worse(code, wrong || lost)
 }
 
-/// Whether the check below says all that reading had to say: it reads the same fields, but cannot
-/// see an object without a name or one that stands twice.
-fn checked_here(manifests: &Manifests, diagnostic: &Diagnostic) -> bool {
-    let twice =
-        diagnostic.reason == DiagnosticReason::Duplicate && diagnostic.field == "metadata.name";
-    diagnostic.kind == ObjectKind::Service
-        && manifests.wire_services.contains_key(&diagnostic.object)
-        && !twice
+/// Prints what reading had to say and no finding says; whether an API server would refuse any of it.
+fn report(args: &ValidateArgs, manifests: &Manifests, findings: &[Finding<'_>]) -> bool {
+    let mut lost = false;
+    for (file, diagnostic) in &manifests.diagnostics {
+        let checked = diagnostic.kind == ObjectKind::Service
+            && manifests.wire_services.contains_key(&diagnostic.object);
+        if checked && (!wanted(args, diagnostic) || is_found(findings, diagnostic)) {
+            continue;
+        }
+        if checked && is_taken(&diagnostic.field) {
+            eprintln!("warning: {file}: {diagnostic}");
+            continue;
+        }
+        eprintln!("{}: {file}: {diagnostic}", level(diagnostic));
+        lost |= diagnostic.severity == svc_core::Severity::Error;
+    }
+    lost
+}
+
+fn wanted(args: &ValidateArgs, diagnostic: &Diagnostic) -> bool {
+    args.manifests.wants(&diagnostic.object.namespace)
+}
+
+/// Whether an error of the check is about the same field, or about a part of it.
+fn is_found(findings: &[Finding<'_>], diagnostic: &Diagnostic) -> bool {
+    let wanted = |field: &str| {
+        // A single address is checked as the first of the list (B-368).
+        let list = (diagnostic.field == "spec.clusterIP").then_some("spec.clusterIPs");
+        [Some(&*diagnostic.field), list]
+            .into_iter()
+            .flatten()
+            .filter_map(|path| field.strip_prefix(path))
+            .any(|rest| rest.is_empty() || rest.starts_with(['.', '[']))
+    };
+    let finding = findings.binary_search_by(|finding| finding.service.cmp(&diagnostic.object));
+    let finding = finding.ok().and_then(|place| findings.get(place));
+    finding.is_some_and(|finding| finding.errors.iter().any(|error| wanted(&error.field)))
+}
+
+/// Whether an API server takes any text in a field: it sets the status itself, and does not look at
+/// the wish for an address.
+fn is_taken(field: &str) -> bool {
+    field.starts_with("status.") || field == "spec.loadBalancerIP"
 }
 
 fn check<'a>(name: &'a NamespacedName, service: &wire::Service) -> Finding<'a> {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use svc_core::wire::{self, Conversion, Converted, Document, Object};
 use svc_core::{Diagnostic, DiagnosticReason, Name, NamespacedName, ObjectKind};
 
-use super::{Manifests, Problem, Skipped};
+use super::{Manifests, Origin, Problem, Skipped};
 use svc_core::object::{
     EndpointSlice, Endpoints, Node, Pod, Service, ServiceCidr, Workload, WorkloadKind,
 };
@@ -43,6 +43,10 @@ impl Collector {
             originals: Originals::Dropped,
             ..Self::default()
         }
+    }
+
+    pub(super) fn set_origin(&mut self, origin: Origin) {
+        self.result.origin = origin;
     }
 
     pub(super) fn problem(&mut self, problem: Problem) {

@@ -166,6 +166,74 @@ fn expose_takes_the_kinds_that_kubectl_refuses() {
 }
 
 #[test]
+fn expose_leaves_out_the_ports_of_sidecars() {
+    let text = "apiVersion: apps/v1
+kind: Deployment
+metadata: {name: web}
+spec:
+  selector: {matchLabels: {app: web}}
+  template:
+    metadata: {labels: {app: web}}
+    spec:
+      initContainers: [{name: mesh, restartPolicy: Always, ports: [{containerPort: 15090}]}]
+      containers: [{name: c, ports: [{containerPort: 80}]}]
+";
+    let folder = folder("sidecar", &[("a.yaml", text)]);
+    check(
+        &["expose", "deploy/web"],
+        &folder,
+        expect![[r#"
+        apiVersion: v1
+        kind: Service
+        metadata:
+          creationTimestamp: null
+          name: web
+        spec:
+          ports:
+          - port: 80
+            protocol: TCP
+            targetPort: 80
+          selector:
+            app: web
+        status:
+          loadBalancer: {}
+    "#]],
+    );
+}
+
+#[test]
+fn expose_makes_headless_services_without_ports() {
+    let text = "apiVersion: apps/v1
+kind: Deployment
+metadata: {name: web}
+spec:
+  selector: {matchLabels: {app: web}}
+  template: {metadata: {labels: {app: web}}, spec: {containers: [{name: c}]}}
+";
+    let folder = folder("portless", &[("a.yaml", text)]);
+    check(
+        &["expose", "deploy/web", "--cluster-ip=None"],
+        &folder,
+        expect![[r#"
+        apiVersion: v1
+        kind: Service
+        metadata:
+          creationTimestamp: null
+          name: web
+        spec:
+          clusterIP: None
+          selector:
+            app: web
+        status:
+          loadBalancer: {}
+    "#]],
+    );
+    let output = svcctl(&["expose", "deploy/web"], &folder);
+    assert!(!output.status.success());
+    assert!(stderr(&output).contains("--port"), "{}", stderr(&output));
+}
+
+#[test]
 fn expose_says_what_is_missing_or_refused() {
     let pod = "apiVersion: v1\nkind: Pod\nmetadata: {name: bare}\nspec: {}\n";
     let folder = folder("refused", &[("a.yaml", MANIFESTS), ("pod.yaml", pod)]);

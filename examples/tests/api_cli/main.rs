@@ -119,6 +119,136 @@ fn validate_of_good_services_ends_well() {
     );
 }
 
+/// Nothing that reading finds goes lost because the check is silent about it, and nothing is said twice.
+#[test]
+fn validate_is_not_silent_about_what_cannot_be_read() {
+    for (wrong, field) in [
+        (
+            "spec: {publishNotReadyAddresses: \"true\", PORTS}",
+            "spec.publishNotReadyAddresses",
+        ),
+        (
+            "spec: {type: NodePort, ports: [{port: 80, nodePort: 70000}]}",
+            "spec.ports[0].nodePort",
+        ),
+        (
+            "spec: {type: NodePort, ports: [{port: 80, nodePort: -1}]}",
+            "spec.ports[0].nodePort",
+        ),
+        ("spec: {clusterIP: 10.96.0, PORTS}", "spec.clusterIPs[0]"),
+        (
+            "spec: {clusterIPs: [10.96.0.1, x], clusterIP: 10.96.0.1, PORTS}",
+            "spec.clusterIPs[1]",
+        ),
+        ("spec: {externalIPs: [x], PORTS}", "spec.externalIPs[0]"),
+        ("spec: {ipFamilies: [IPv5], PORTS}", "spec.ipFamilies[0]"),
+        ("spec: {ipFamilyPolicy: Both, PORTS}", "spec.ipFamilyPolicy"),
+        (
+            "spec: {ports: [null, {port: 80, name: b}]}",
+            "spec.ports[0].port",
+        ),
+        ("spec: {ports: [{}]}", "spec.ports[0].port"),
+        (
+            "spec: {ports: [{port: 80, targetPort: 70000}]}",
+            "spec.ports[0].targetPort",
+        ),
+        (
+            "spec: {ports: [{port: 80, appProtocol: 5}]}",
+            "spec.ports[0].appProtocol",
+        ),
+        ("spec: {ports: {port: 80}}", "spec.ports"),
+        ("spec: {selector: {a: 5}, PORTS}", "spec.selector[a]"),
+        ("spec: {sessionAffinity: 5, PORTS}", "spec.sessionAffinity"),
+        (
+            "spec: {sessionAffinity: ClientIP, sessionAffinityConfig: {clientIP: {timeoutSeconds: 0}}, PORTS}",
+            "spec.sessionAffinityConfig.clientIP.timeoutSeconds",
+        ),
+        (
+            "spec: {internalTrafficPolicy: All, PORTS}",
+            "spec.internalTrafficPolicy",
+        ),
+        (
+            "spec: {type: NodePort, externalTrafficPolicy: All, PORTS}",
+            "spec.externalTrafficPolicy",
+        ),
+        (
+            "spec: {trafficDistribution: Near, PORTS}",
+            "spec.trafficDistribution",
+        ),
+        (
+            "spec: {type: LoadBalancer, allocateLoadBalancerNodePorts: 1, PORTS}",
+            "spec.allocateLoadBalancerNodePorts",
+        ),
+        (
+            "spec: {type: LoadBalancer, loadBalancerClass: 1, PORTS}",
+            "spec.loadBalancerClass",
+        ),
+        (
+            "spec: {type: LoadBalancer, loadBalancerSourceRanges: [x], PORTS}",
+            "spec.loadBalancerSourceRanges[0]",
+        ),
+        (
+            "spec: {type: LoadBalancer, loadBalancerIP: 5, PORTS}",
+            "spec.loadBalancerIP",
+        ),
+        (
+            "spec: {type: LoadBalancer, externalTrafficPolicy: Local, healthCheckNodePort: 70000, PORTS}",
+            "spec.healthCheckNodePort",
+        ),
+        ("spec: {type: ExternalName}", "spec.externalName"),
+        ("spec: 5", "spec"),
+        ("spec: {PORTS}\nstatus: 5", "status"),
+        (
+            "spec: {PORTS}\nstatus: {loadBalancer: {ingress: [{ip: 5}]}}",
+            "status.loadBalancer.ingress[0].ip",
+        ),
+    ] {
+        let wrong = wrong.replace("PORTS", "ports: [{port: 80}]");
+        let text = format!("apiVersion: v1\nkind: Service\nmetadata: {{name: web}}\n{wrong}\n");
+        let output = svcctl(&["validate"], &folder("read", &[("a.yaml", &text)]));
+        assert_eq!(stderr(&output), "", "{wrong}: said twice");
+        assert_eq!(output.status.code(), Some(1), "{wrong}");
+        let told = format!("  error: {field}: ");
+        assert!(
+            stdout(&output).contains(&told),
+            "{wrong}: {}",
+            stdout(&output)
+        );
+    }
+    for metadata in [
+        "creationTimestamp: yesterday",
+        "labels: {a: 5}",
+        "annotations: {a: 5}",
+        "annotations: 5",
+    ] {
+        let text = format!(
+            "apiVersion: v1\nkind: Service\nmetadata: {{name: web, {metadata}}}\nspec: {{ports: [{{port: 80}}]}}\n"
+        );
+        let output = svcctl(&["validate"], &folder("read", &[("a.yaml", &text)]));
+        assert_eq!(stderr(&output), "", "{metadata}: said twice");
+        assert_eq!(output.status.code(), Some(1), "{metadata}");
+    }
+}
+
+#[test]
+fn validate_lets_pass_what_an_api_server_does_not_look_at() {
+    let text = "apiVersion: v1
+kind: Service
+metadata: {name: web}
+spec: {type: LoadBalancer, loadBalancerIP: any, ports: [{port: 80}]}
+status: {loadBalancer: {ingress: [{ip: x}]}}
+";
+    let output = svcctl(&["validate"], &folder("passes", &[("a.yaml", text)]));
+    assert_eq!(stdout(&output), "default/web: valid\n");
+    let told = stderr(&output);
+    assert_eq!(told.lines().count(), 2, "{told}");
+    assert!(
+        told.lines().all(|line| line.starts_with("warning: ")),
+        "{told}"
+    );
+    assert!(output.status.success());
+}
+
 #[test]
 fn endpoints_prints_slices_that_read_back() {
     let folder = folder("endpoints", &[("a.yaml", MANIFESTS)]);
@@ -199,6 +329,27 @@ fn endpoints_prints_slices_that_read_back() {
     let list: Value = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!(list["kind"], "List");
     assert_eq!(list["items"].as_array().map(Vec::len), Some(4));
+}
+
+#[test]
+fn b407_without_nodes_pods_are_endpoints_all_the_same() {
+    let objects = MANIFESTS.split("---\n");
+    let objects: Vec<&str> = objects
+        .filter(|one| !one.contains("kind: Node\n"))
+        .collect();
+    let folder = folder("nodeless", &[("a.yaml", &objects.join("---\n"))]);
+    let output = svcctl(
+        &["get", "endpointslices", "-n", "demo", "-o", "wide"],
+        &folder,
+    );
+    assert_eq!(stderr(&output), "");
+    let text = stdout(&output);
+    assert_eq!(text.matches("10.64.1.1").count(), 2, "{text}");
+    assert_eq!(text.matches("10.64.2.1").count(), 2, "{text}");
+    let output = svcctl(&["describe", "service", "web", "-n", "demo"], &folder);
+    let text = stdout(&output);
+    assert!(text.contains("10.64.1.1:8080\n"), "{text}");
+    assert!(!text.contains("until Node"), "{text}");
 }
 
 #[test]
@@ -335,6 +486,31 @@ fn get_prints_tables() {
             demo        web-ipv4-00001    IPv4          8081,53   10.64.2.1   web       n2
         "#]],
     );
+}
+
+#[test]
+fn load_balancers_may_have_names_for_addresses() {
+    let text = "apiVersion: v1
+kind: Service
+metadata: {name: web}
+spec:
+  {type: LoadBalancer, clusterIP: 10.96.0.9, selector: {app: web}, ports: [{port: 80, nodePort: 30080}]}
+status:
+  loadBalancer:
+    ingress: [{ip: 192.0.2.1, hostname: one.example}, {hostname: lb-7.eu.example}]
+";
+    let folder = folder("names", &[("a.yaml", text)]);
+    check(
+        &["get", "services"],
+        &folder,
+        expect![[r#"
+        NAMESPACE   NAME   TYPE           CLUSTER-IP   EXTERNAL-IP                 PORT(S)
+        default     web    LoadBalancer   10.96.0.9    192.0.2.1,lb-7.eu.example   80:30080/TCP
+    "#]],
+    );
+    let output = svcctl(&["describe", "service", "web"], &folder);
+    let line = "LoadBalancer Ingress:     192.0.2.1 (VIP), lb-7.eu.example\n";
+    assert!(stdout(&output).contains(line), "{}", stdout(&output));
 }
 
 #[test]

@@ -94,6 +94,35 @@ fn svcctl_says_the_same_of_a_cluster_and_of_its_manifests() {
     }
 }
 
+/// Nor are made-up ranges of addresses asked of a server that has no ServiceCIDR objects.
+#[test]
+fn b396_a_stored_service_gets_no_second_family() {
+    let (store, _asked) = Store::new();
+    let mut web = service("web");
+    web["spec"]["ipFamilyPolicy"] = "PreferDualStack".into();
+    web["spec"]["ipFamilies"] = json!(["IPv4"]);
+    web["spec"]["clusterIP"] = "172.20.0.9".into();
+    web["spec"]["clusterIPs"] = json!(["172.20.0.9"]);
+    store.put("services", web);
+    store.refuse("servicecidrs", 404);
+    let server = ApiServer::start(&store, Transport::Plain).unwrap();
+    let file = TempFile::new(&server.kubeconfig());
+    let kubeconfig = ["--kubeconfig", file.path.to_str().unwrap()];
+    let output = svcctl(&[&["describe", "service", "web"], &kubeconfig[..]].concat());
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(text.contains(" 172.20.0.9\n"), "{text}");
+    assert!(!text.contains("172.20.0.9,"), "{text}");
+    assert!(text.contains("<none>"), "no events: {text}");
+    let output = svcctl(&[&["plan", "--node", "node-1"], &kubeconfig[..]].concat());
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(
+        text.contains("172.20.0.9") && !text.contains("fd00:"),
+        "{text}"
+    );
+    let told = String::from_utf8_lossy(&output.stderr);
+    assert!(!told.contains("172.20.0.9"), "{told}");
+}
+
 #[test]
 fn a_cluster_that_cannot_be_read_is_one_line_and_a_failure() {
     let (_store, server, file) = cluster();

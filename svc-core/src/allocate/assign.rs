@@ -10,7 +10,7 @@ use super::family::init_families;
 use super::service::{Allocators, Operation, Run, has_node_ports, needs_health_check, refused};
 use crate::diagnostic::Diagnostic;
 use crate::name::NamespacedName;
-use crate::object::{Service, ServiceType};
+use crate::object::{IpFamilyPolicy, Service, ServiceType};
 
 impl Allocators {
     /// Gives every Service of a set what it lacks.
@@ -18,8 +18,10 @@ impl Allocators {
     /// What Services ask for comes first, older ones before younger ones, so that no free choice
     /// takes it away. An address or node port outside of every range is kept and reported, as it is
     /// for a Service that exists (manifests of another cluster work); one that another Service has
-    /// is dropped and reported. The result does not depend on the order of the Services, and doing
-    /// it again changes nothing.
+    /// is dropped and reported. A Service of policy PreferDualStack that has ClusterIPs and as many
+    /// families, or is headless and has families, comes from a cluster and gets no second family
+    /// (B-396). The result does not depend on the order of the Services, and doing it again changes
+    /// nothing.
     pub fn assign(&mut self, services: &mut [Service], seed: u64) -> Vec<Diagnostic> {
         let mut order: Vec<usize> = (0..services.len()).collect();
         order.sort_by_cached_key(|i| (services[*i].created, services[*i].name.clone()));
@@ -92,7 +94,9 @@ impl Allocators {
     /// Gives a Service what it lacks, when what it asks for is taken already.
     fn fill(&mut self, service: &mut Service, seed: u64) -> Result<(), Vec<Diagnostic>> {
         let mut new = service.clone();
-        init_families(&mut new, None, self.cluster_ips.families())?;
+        if !is_stored(service) {
+            init_families(&mut new, None, self.cluster_ips.families())?;
+        }
         let mut operation = Operation::new(self, &new.name, seed);
         let addresses = match new.headless || new.service_type == ServiceType::ExternalName {
             true => Ok(()),
@@ -114,6 +118,18 @@ impl Allocators {
         *service = new;
         Ok(())
     }
+}
+
+/// Whether the families of a Service were chosen before: nothing but a change of the Service itself
+/// adds one then, and the other policies leave no choice.
+fn is_stored(service: &Service) -> bool {
+    let families = service.ip_families.len();
+    let addresses = match service.headless {
+        true => families,
+        false => service.cluster_ips.len(),
+    };
+    let prefers = service.ip_family_policy == Some(IpFamilyPolicy::PreferDualStack);
+    prefers && families > 0 && families == addresses
 }
 
 /// Whether a Service keeps what it asked for; whatever is odd about it is reported.

@@ -150,6 +150,35 @@ fn b396_an_unrelated_update_does_not_upgrade() {
 }
 
 #[test]
+fn b396_exported_services_are_not_upgraded() {
+    let prefer = Some(IpFamilyPolicy::PreferDualStack);
+    let mut exported = service("a", ServiceType::ClusterIp, &[(80, Protocol::Tcp, 0)]);
+    exported.ip_family_policy = prefer;
+    exported.cluster_ips = [ip("10.96.0.7")].into();
+    exported.ip_families = [IpFamily::V4].into();
+    let mut headless = service("b", ServiceType::ClusterIp, &[(80, Protocol::Tcp, 0)]);
+    headless.ip_family_policy = prefer;
+    headless.headless = true;
+    headless.ip_families = [IpFamily::V6].into();
+    // Whoever writes a manifest leaves the families, or the addresses, to the cluster.
+    let mut by_address = exported.clone();
+    by_address.name = crate::name::NamespacedName::new("ns", "c");
+    by_address.cluster_ips = [ip("10.96.0.8")].into();
+    by_address.ip_families.clear();
+    let mut by_family = exported.clone();
+    by_family.name = crate::name::NamespacedName::new("ns", "d");
+    by_family.cluster_ips.clear();
+    let before = [exported.clone(), headless.clone()];
+    let mut services = [exported, headless, by_address, by_family];
+    assert_eq!(dual().assign(&mut services, 1), []);
+    assert_eq!(services[..2], before);
+    for written in &services[2..] {
+        assert_eq!(written.cluster_ips.len(), 2, "{}", written.name);
+        assert_eq!(written.ip_families, [IpFamily::V4, IpFamily::V6]);
+    }
+}
+
+#[test]
 fn b397_families_follow_given_addresses() {
     let mut given = service("a", ServiceType::ClusterIp, &[]);
     given.cluster_ips = [ip("fd00::77")].into();

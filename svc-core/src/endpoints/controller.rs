@@ -110,7 +110,8 @@ impl SliceController {
 
     /// Removes a Service; its slices go with it.
     pub fn delete_service(&mut self, name: &NamespacedName) {
-        if self.namespace(&name.namespace).delete_service(&name.name) {
+        let namespace = self.namespaces.get_mut(&name.namespace);
+        if namespace.is_some_and(|namespace| namespace.delete_service(&name.name)) {
             self.dirty.insert(name.clone(), Dirty::Whole);
         }
     }
@@ -124,8 +125,12 @@ impl SliceController {
 
     /// Removes a Pod.
     pub fn delete_pod(&mut self, name: &NamespacedName) {
-        let services = self.namespace(&name.namespace).delete_pod(&name.name);
+        let Some(namespace) = self.namespaces.get_mut(&name.namespace) else {
+            return;
+        };
+        let services = namespace.delete_pod(&name.name);
         self.pod_changed(name, services);
+        self.forget_empty(&name.namespace);
     }
 
     /// Adds or replaces a Node; from the first one on, Pods on unknown Nodes are left out.
@@ -176,20 +181,22 @@ impl SliceController {
 
     /// Takes note that a slice is gone.
     pub fn delete_slice(&mut self, name: &NamespacedName) {
-        let namespace = self.namespace(&name.namespace);
+        let Some(namespace) = self.namespaces.get_mut(&name.namespace) else {
+            return;
+        };
         match namespace.slice_owners.remove(&name.name) {
             Some(SliceOwner::Service(service, family)) => {
-                namespace
-                    .entry(&service)
-                    .slices_mut(family)
-                    .forget(&name.name);
+                if let Some(entry) = namespace.services.get_mut(&service) {
+                    entry.slices_mut(family).forget(&name.name);
+                }
                 let service = NamespacedName {
                     namespace: name.namespace.clone(),
                     name: service,
                 };
                 self.dirty.insert(service, Dirty::Whole);
             }
-            Some(SliceOwner::Other) | None => {}
+            Some(SliceOwner::Other) => self.forget_empty(&name.namespace),
+            None => {}
         }
     }
 
@@ -206,6 +213,7 @@ impl SliceController {
                 continue;
             };
             let Some(mut entry) = namespace.services.remove(&name.name) else {
+                self.forget_empty(&name.namespace);
                 continue;
             };
             let from = changes.len();
@@ -220,6 +228,8 @@ impl SliceController {
             record(namespace, &name.name, &changes[from..]);
             if entry.service.is_some() || !entry.v4.is_empty() || !entry.v6.is_empty() {
                 namespace.services.insert(name.name, entry);
+            } else {
+                self.forget_empty(&name.namespace);
             }
         }
         diagnostics.sort_unstable();
@@ -229,6 +239,19 @@ impl SliceController {
 
     fn namespace(&mut self, name: &Name) -> &mut Namespace {
         self.namespaces.entry(name.clone()).or_default()
+    }
+
+    /// Namespaces come and go, and the names of those that went are not used again.
+    fn forget_empty(&mut self, name: &Name) {
+        if self.namespaces.get(name).is_some_and(Namespace::is_empty) {
+            self.namespaces.remove(name);
+        }
+    }
+
+    /// Whether nothing is kept of any Service, Pod or slice.
+    #[cfg(any(test, feature = "testing"))]
+    pub(super) fn is_empty(&self) -> bool {
+        self.namespaces.is_empty() && self.dirty.is_empty()
     }
 
     fn pod_changed(&mut self, pod: &NamespacedName, services: Vec<Name>) {
@@ -254,6 +277,14 @@ impl SliceController {
             NodeChange::Zone => {
                 self.capacity_changed = true;
                 self.changed_nodes.insert(name.clone());
+            }
+            NodeChange::First => {
+                for namespace in self.namespaces.values() {
+                    let entries = namespace.services.values();
+                    for service in entries.filter_map(|entry| entry.service.as_ref()) {
+                        self.dirty.insert(service.name.clone(), Dirty::Whole);
+                    }
+                }
             }
         }
     }

@@ -8,7 +8,9 @@ use core::fmt::Write;
 
 use crate::name::NamespacedName;
 use crate::net::{IpFamily, Protocol};
-use crate::object::{ContainerPort, Node, Pod, PodPhase, Service, ServicePort, TargetPort};
+use crate::object::{
+    ContainerKind, ContainerPort, Node, Pod, PodPhase, Service, ServicePort, TargetPort,
+};
 
 pub(super) fn service(name: &str) -> Service {
     let mut service = Service::named(NamespacedName::new("ns", name));
@@ -58,6 +60,7 @@ pub(super) fn container_port(name: &str, port: u16) -> ContainerPort {
         name: name.into(),
         port,
         protocol: Protocol::Tcp,
+        container: ContainerKind::Regular,
     }
 }
 

@@ -263,7 +263,8 @@ fn assert_right(world: &World) {
 }
 
 /// After any history one reconciliation makes the slices right, a second one and a controller that
-/// starts anew write nothing, and slices of somebody else are left alone.
+/// starts anew write nothing, slices of somebody else are left alone, and when all objects are gone
+/// nothing is remembered.
 pub(crate) fn converges(steps: Vec<Step>) {
     let mut world = World::default();
     let mut theirs = slices(&service("a"), &[pod("a", 1)], &Topology::unknown())
@@ -280,6 +281,29 @@ pub(crate) fn converges(steps: Vec<Step>) {
     assert_eq!(world.slices[&theirs.name], theirs);
     assert_eq!(controller.reconcile().0, []);
     assert_eq!(world.controller().reconcile().0, []);
+    forgets(world, controller);
+}
+
+/// Nothing is remembered of objects that are gone.
+fn forgets(mut world: World, mut controller: SliceController) {
+    for name in core::mem::take(&mut world.services).into_keys() {
+        controller.delete_service(&name);
+    }
+    for name in core::mem::take(&mut world.pods).into_keys() {
+        controller.delete_pod(&name);
+    }
+    world.reconcile(&mut controller);
+    // Those that a controller has no right to delete.
+    for name in core::mem::take(&mut world.slices).into_keys() {
+        controller.delete_slice(&name);
+    }
+    world.reconcile(&mut controller);
+    assert!(controller.is_empty(), "{controller:?}");
+    let unknown = NamespacedName::new("elsewhere", "x");
+    controller.delete_service(&unknown);
+    controller.delete_pod(&unknown);
+    controller.delete_slice(&unknown);
+    assert!(controller.is_empty(), "{controller:?}");
 }
 
 #[cfg(test)]

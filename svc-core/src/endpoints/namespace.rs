@@ -36,6 +36,9 @@ pub(super) struct Namespace {
 /// Position in [`Namespace::pods`].
 type PodNumber = u32;
 
+/// So few free positions are not worth the work of giving them back.
+const MIN_FREE: usize = 256;
+
 /// Who has a label or selects it.
 #[derive(Clone, Debug, Default)]
 struct TermUsers {
@@ -86,6 +89,11 @@ impl Entry {
 }
 
 impl Namespace {
+    /// Whether there is nothing to remember.
+    pub(super) fn is_empty(&self) -> bool {
+        self.services.is_empty() && self.slice_owners.is_empty() && self.pod_numbers.is_empty()
+    }
+
     pub(super) fn entry(&mut self, service: &Name) -> &mut Entry {
         self.services
             .entry(service.clone())
@@ -174,6 +182,7 @@ impl Namespace {
         for term in terms(&pod.labels) {
             self.leave(&term, |users| users.pods.remove(&number));
         }
+        self.compact();
         affected
     }
 
@@ -204,12 +213,34 @@ impl Namespace {
             .collect()
     }
 
+    /// Gives back the room of Pods that are gone, once these are most.
+    ///
+    /// All others get new numbers then, which costs each deletion a few of them.
+    fn compact(&mut self) {
+        if self.free.len() < MIN_FREE || self.free.len() < 3 * self.pod_numbers.len() {
+            return;
+        }
+        self.free = Vec::new();
+        self.pod_numbers = HashMap::new();
+        for users in self.terms.values_mut() {
+            users.pods = BTreeSet::new();
+        }
+        for pod in core::mem::take(&mut self.pods).into_iter().flatten() {
+            self.number_pod(pod);
+        }
+        self.terms.shrink_to_fit();
+    }
+
     fn numbered(&self, number: PodNumber) -> Option<&Pod> {
         self.pods.get(number as usize)?.as_ref()
     }
 
     fn insert_pod(&mut self, pod: Pod, affected: &mut Vec<Name>) {
         self.selecting(&pod, affected);
+        self.number_pod(pod);
+    }
+
+    fn number_pod(&mut self, pod: Pod) {
         let number = self.free.pop().unwrap_or_else(|| {
             self.pods.push(None);
             // 2^32 Pods do not fit into memory.
@@ -257,4 +288,33 @@ fn terms(labels: &Labels) -> impl Iterator<Item = Term> {
     labels
         .iter()
         .map(|(key, value)| (key.clone(), value.clone()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::fixture::{pod, service};
+    use super::*;
+
+    #[test]
+    fn room_of_pods_that_are_gone_is_given_back() {
+        let mut namespace = Namespace::default();
+        namespace.apply_service(service("web"));
+        for i in 0..4000 {
+            namespace.apply_pod(pod("web", i));
+        }
+        for i in (0..4000).filter(|i| i % 100 != 7) {
+            namespace.delete_pod(&pod("web", i).name.name);
+        }
+        let capacity = [namespace.pods.capacity(), namespace.free.capacity()];
+        assert!(capacity.iter().all(|room| *room <= 512), "{capacity:?}");
+        assert_eq!(namespace.pods().count(), 40);
+        assert_eq!(namespace.selected(&service("web")).len(), 40);
+        for i in 0..4000 {
+            let pod = pod("web", i);
+            let kept = (i % 100 == 7).then_some(&pod);
+            assert_eq!(namespace.pod(&pod.name.name), kept);
+        }
+        assert_eq!(namespace.delete_pod(&pod("web", 7).name.name).len(), 1);
+        assert_eq!(namespace.selected(&service("web")).len(), 39);
+    }
 }

@@ -340,6 +340,28 @@ fn b406_b407_nodes_come_change_and_go() {
     .assert_eq(&text(bench.slices.values()));
 }
 
+#[test]
+fn b407_the_first_node_makes_all_others_missing() {
+    let mut controller = SliceController::new(SliceConfig::default(), Topology::unknown());
+    controller.apply_service(service("web"));
+    (0..3).for_each(|i| controller.apply_pod(pod("web", i)));
+    let (changes, diagnostics) = controller.reconcile();
+    assert_eq!((changes.len(), diagnostics.len()), (1, 0));
+    let [first, others @ ..] = nodes();
+    controller.apply_node(&first);
+    let (changes, diagnostics) = controller.reconcile();
+    let [SliceChange::Apply(slice)] = &changes[..] else {
+        panic!("{changes:?}")
+    };
+    assert_eq!((slice.endpoints.len(), diagnostics.len()), (1, 2));
+    others.iter().for_each(|node| controller.apply_node(node));
+    let (changes, diagnostics) = controller.reconcile();
+    let [SliceChange::Apply(slice)] = &changes[..] else {
+        panic!("{changes:?}")
+    };
+    assert_eq!((slice.endpoints.len(), diagnostics.len()), (3, 0));
+}
+
 fn auto() -> Service {
     let mut web = service("web");
     web.extra = Some(Default::default());

@@ -39,6 +39,8 @@ pub(super) enum NodeChange {
     Capacity,
     /// Endpoints on the Node have another zone, or come and go with it.
     Zone,
+    /// Nodes are known from now on, so that Pods on all others are left out (B-407).
+    First,
 }
 
 impl Topology {
@@ -63,7 +65,10 @@ impl Topology {
 
     pub(super) fn apply(&mut self, node: &Node) -> NodeChange {
         let new = NodeFacts::of(node);
-        let nodes = self.nodes.get_or_insert_default();
+        let Some(nodes) = &mut self.nodes else {
+            self.nodes = Some([(node.name.clone(), new)].into());
+            return NodeChange::First;
+        };
         match nodes.insert(node.name.clone(), new.clone()) {
             Some(old) if old == new => NodeChange::None,
             Some(old) if old.zone == new.zone => NodeChange::Capacity,

@@ -55,4 +55,16 @@ pub struct ContainerPort {
     pub port: u16,
     /// `protocol`.
     pub protocol: Protocol,
+    /// Which list of containers has it.
+    pub container: ContainerKind,
+}
+
+/// Which list of a Pod a container with ports stands in.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ContainerKind {
+    /// `spec.containers`.
+    #[default]
+    Regular,
+    /// `spec.initContainers`, with restart policy `Always`: it keeps running beside the others.
+    Sidecar,
 }

@@ -20,7 +20,7 @@ pub struct Workload {
     pub selects_by_expression: bool,
     /// Labels of `spec.template`.
     pub template_labels: Labels,
-    /// Ports of the containers of `spec.template`, in their order.
+    /// Ports of the containers of `spec.template`, then of its restartable init containers.
     pub ports: Vec<ContainerPort>,
 }
 

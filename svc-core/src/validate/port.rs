@@ -29,6 +29,15 @@ pub(super) fn check_port_sets(check: &mut Check, view: &View<'_>) {
             }
         }
     }
+    if ["NodePort", "LoadBalancer"].contains(&view.service_type) {
+        for (i, port) in view.ports.iter().enumerate() {
+            // 0 asks for any; no allocator gives out what is no port number.
+            if let Some(wrong) = port_number(port.node_port).filter(|_| port.node_port != 0) {
+                let path = format_args!("spec.ports[{i}].nodePort");
+                check.invalid(path, port.node_port, wrong);
+            }
+        }
+    }
     let mut node_ports = BTreeSet::new();
     for (i, port) in view.ports.iter().enumerate() {
         if port.node_port != 0 && !node_ports.insert((port.protocol, port.node_port)) {

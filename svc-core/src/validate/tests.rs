@@ -226,6 +226,57 @@ fn b345_no_node_ports_of_type_cluster_ip() {
 }
 
 #[test]
+fn node_ports_are_port_numbers() {
+    for (service_type, number) in [("NodePort", 70_000), ("LoadBalancer", -1)] {
+        let mut service = with_spec(json!({
+            "type": service_type,
+            "ports": [{"port": 80, "nodePort": number}],
+        }));
+        let errors = create(&mut service).unwrap_err();
+        assert_eq!(
+            text(&errors),
+            format!("spec.ports[0].nodePort: invalid: {number}: between 1 and 65535\n")
+        );
+    }
+    // 0 asks for any, and an ExternalName never gets one.
+    check_valid(json!({"type": "NodePort", "ports": [{"port": 80, "nodePort": 0}]}));
+    check_valid(json!({
+        "type": "ExternalName", "externalName": "example.com",
+        "ports": [{"port": 80, "nodePort": 70_000}],
+    }));
+}
+
+/// What an API server cannot decode is no Service, also where no rule looks at the value.
+#[test]
+fn fields_without_a_rule_have_a_type_nevertheless() {
+    let mut service = patched(json!({
+        "metadata": {"creationTimestamp": "yesterday", "deletionTimestamp": 5, "uid": 1,
+            "resourceVersion": 7},
+        "spec": {"publishNotReadyAddresses": "true"},
+        "status": {"loadBalancer": {"ingress": [{"ip": 1, "hostname": [], "ipMode": true}, 5]}},
+    }));
+    let errors = create(&mut service).unwrap_err();
+    expect![[r#"
+        metadata.uid: invalid: 1: must be a string
+        metadata.resourceVersion: invalid: 7: must be a string
+        metadata.creationTimestamp: invalid: "yesterday": a time such as 2026-01-05T08:00:00Z
+        metadata.deletionTimestamp: invalid: 5: must be a string
+        spec.publishNotReadyAddresses: invalid: "true": must be true or false
+        status.loadBalancer.ingress[0].ip: invalid: 1: must be a string
+        status.loadBalancer.ingress[0].hostname: invalid: a list: must be a string
+        status.loadBalancer.ingress[0].ipMode: invalid: true: must be a string
+        status.loadBalancer.ingress[1]: invalid: 5: must be an object
+    "#]]
+    .assert_eq(&text(&errors));
+    let mut service = patched(json!({
+        "metadata": {"creationTimestamp": "2026-01-05T08:00:00Z", "uid": "1"},
+        "spec": {"publishNotReadyAddresses": true},
+        "status": {"loadBalancer": {"ingress": [{"ip": "not an address"}]}},
+    }));
+    assert_eq!(create(&mut service), Ok([].into()));
+}
+
+#[test]
 fn b346_selectors() {
     check(
         json!({"selector": {"a b": "c", "d": "-"}}),

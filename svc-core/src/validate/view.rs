@@ -5,7 +5,11 @@ use alloc::string::String;
 use alloc::vec::Vec;
 
 use super::check::Check;
-use crate::wire::{Field, IntOrString, Service, ServicePort, ServiceSpec, Shape, StringMap};
+use crate::time::from_rfc3339;
+use crate::wire::{
+    Field, IntOrString, Metadata, Service, ServicePort, ServiceSpec, ServiceStatus, Shape,
+    StringMap,
+};
 
 /// `clusterIPs` of a headless Service.
 pub(super) const NONE: &str = "None";
@@ -61,7 +65,7 @@ pub(super) struct TimeoutView {
 }
 
 impl<'a> View<'a> {
-    /// Reads a Service and reports the fields of the wrong type.
+    /// Reads a Service and reports the fields of the wrong type, which an API server cannot decode.
     pub(super) fn of(service: &'a Service, check: &mut Check) -> Self {
         let mut view = Self::default();
         if let Some(metadata) = check.value(&service.metadata, "metadata") {
@@ -70,9 +74,13 @@ impl<'a> View<'a> {
             view.namespace = check.text(&metadata.namespace, "metadata.namespace");
             view.labels = map(check, &metadata.labels, "metadata.labels");
             view.annotations = map(check, &metadata.annotations, "metadata.annotations");
+            read_rest_of_metadata(metadata, check);
         }
         if let Some(spec) = check.value(&service.spec, "spec") {
             view.read_spec(spec, check);
+        }
+        if let Some(status) = check.value(&service.status, "status") {
+            read_status(status, check);
         }
         view
     }
@@ -108,6 +116,8 @@ impl<'a> View<'a> {
         let allocate = &spec.allocate_load_balancer_node_ports;
         let path = "spec.allocateLoadBalancerNodePorts";
         self.allocate_node_ports = check.value(allocate, path).copied();
+        let publish = &spec.publish_not_ready_addresses;
+        check.value(publish, "spec.publishNotReadyAddresses");
         let distribution = &spec.traffic_distribution;
         self.traffic_distribution = optional(check, distribution, "spec.trafficDistribution");
     }
@@ -184,6 +194,42 @@ fn affinity(check: &mut Check, spec: &ServiceSpec) -> Option<AffinityView> {
             timeout_seconds: check.value(&client_ip.timeout_seconds, &path).copied(),
         }),
     })
+}
+
+/// Metadata that no rule is about: it only has to be of the right type.
+fn read_rest_of_metadata(metadata: &Metadata, check: &mut Check) {
+    check.value(&metadata.uid, "metadata.uid");
+    check.value(&metadata.resource_version, "metadata.resourceVersion");
+    let times = [
+        ("metadata.creationTimestamp", &metadata.creation_timestamp),
+        ("metadata.deletionTimestamp", &metadata.deletion_timestamp),
+    ];
+    for (path, time) in times {
+        if let Some(time) = check.value(time, path)
+            && from_rfc3339(time).is_none()
+        {
+            let detail = "a time such as 2026-01-05T08:00:00Z";
+            check.invalid(path, time.as_str(), detail);
+        }
+    }
+}
+
+/// A status is not used on creation and checked on its own later, but whatever has a field of the
+/// wrong type is no Service at all.
+fn read_status(status: &ServiceStatus, check: &mut Check) {
+    let Some(balancer) = check.value(&status.load_balancer, "status.loadBalancer") else {
+        return;
+    };
+    let path = "status.loadBalancer.ingress";
+    let ingress = check.value(&balancer.ingress, path);
+    for (i, entry) in ingress.into_iter().flatten().enumerate() {
+        let path = format!("{path}[{i}]");
+        if let Some(entry) = check.value(entry, &path) {
+            check.value(&entry.ip, format_args!("{path}.ip"));
+            check.value(&entry.hostname, format_args!("{path}.hostname"));
+            check.value(&entry.ip_mode, format_args!("{path}.ipMode"));
+        }
+    }
 }
 
 fn number(check: &mut Check, field: &Field<i64>, path: &str) -> i64 {

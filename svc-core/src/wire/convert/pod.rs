@@ -5,7 +5,7 @@ use core::net::IpAddr;
 use super::notes::Notes;
 use super::{Conversion, Converted, condition, labels, port};
 use crate::diagnostic::{DiagnosticReason, ObjectKind};
-use crate::object::{ContainerPort, Pod, PodPhase, Workload, WorkloadKind};
+use crate::object::{ContainerKind, ContainerPort, Pod, PodPhase, Workload, WorkloadKind};
 use crate::time::from_rfc3339;
 use crate::wire::field::Field;
 use crate::wire::metadata::Condition;
@@ -119,12 +119,22 @@ impl Conversion {
             .filter(|(_, container)| container.restart_policy.text() == "Always");
         let all = containers
             .into_iter()
-            .map(|(i, c)| (format!("{containers_path}[{i}].ports"), c))
-            .chain(sidecars.map(|(i, c)| (format!("{init_path}[{i}].ports"), c)));
+            .map(|(i, c)| {
+                (
+                    format!("{containers_path}[{i}].ports"),
+                    c,
+                    ContainerKind::Regular,
+                )
+            })
+            .chain(
+                sidecars
+                    .map(|(i, c)| (format!("{init_path}[{i}].ports"), c, ContainerKind::Sidecar)),
+            );
         let mut ports = Vec::new();
-        for (path, container) in all {
+        for (path, container, kind) in all {
             for (index, port) in notes.members(&container.ports, &path) {
-                ports.extend(self.container_port(notes, &format!("{path}[{index}]"), port));
+                let path = format!("{path}[{index}]");
+                ports.extend(self.container_port(notes, &path, port, kind));
             }
         }
         ports
@@ -135,6 +145,7 @@ impl Conversion {
         notes: &mut Notes,
         path: &str,
         wire: &wire::ContainerPort,
+        container: ContainerKind,
     ) -> Option<ContainerPort> {
         let name = notes.value(&wire.name, format_args!("{path}.name"));
         let protocol = notes.protocol(&wire.protocol, format_args!("{path}.protocol"));
@@ -147,6 +158,7 @@ impl Conversion {
             name: self.names.share(name.map_or("", |name| name)),
             port: port(notes, number, number_path)?,
             protocol: protocol?,
+            container,
         })
     }
 }

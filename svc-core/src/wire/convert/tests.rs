@@ -494,7 +494,14 @@ fn a_workload() {
             "selector": {"matchLabels": {"app": "web"}},
             "template": {
                 "metadata": {"labels": {"app": "web", "tier": "front"}},
-                "spec": {"containers": [{"name": "c", "ports": [{"containerPort": 8080}]}]},
+                "spec": {
+                    "initContainers": [
+                        {"name": "mesh", "restartPolicy": "Always",
+                            "ports": [{"containerPort": 15090}]},
+                        {"name": "once", "ports": [{"containerPort": 1}]},
+                    ],
+                    "containers": [{"name": "c", "ports": [{"containerPort": 8080}]}],
+                },
             },
         },
     }));
@@ -505,7 +512,16 @@ fn a_workload() {
     assert_eq!(workload.replicas, Some(3));
     assert_eq!(workload.selector.len(), 1);
     assert_eq!(workload.template_labels.len(), 2);
-    assert_eq!(workload.ports[0].port, 8080);
+    let ports: Vec<_> = workload
+        .ports
+        .iter()
+        .map(|p| (p.port, p.container))
+        .collect();
+    let [own, sidecar] = [
+        object::ContainerKind::Regular,
+        object::ContainerKind::Sidecar,
+    ];
+    assert_eq!(ports, [(8080, own), (15090, sidecar)]);
 }
 
 #[test]
