@@ -13,7 +13,7 @@ use crate::netlink::{Batch, Socket, TableId};
 use crate::read::{Reading, read, read_frame};
 use crate::render::Renderer;
 use crate::rule::{Bytes, Element, Family, TableName};
-use crate::transaction::{BATCH_BYTES, Batches, Blame, Start};
+use crate::transaction::{Batches, Blame, Start};
 
 /// The table of one family in one network namespace.
 ///
@@ -245,14 +245,18 @@ pub(crate) fn commit_batches(
     mut send: impl FnMut(&Batch) -> Result<(), CommitError>,
 ) -> Result<(), CommitError> {
     let mut batches = Batches::new(table, start, transaction);
-    if batches.len() == 1 {
-        match send_batch(&batches, 0, batch, &mut send) {
+    let mut index = 0;
+    while index < batches.len() {
+        match send_batch(&batches, index, batch, &mut send) {
             // Without privilege the send buffer does not grow far.
-            Err(CommitError::TooLarge { .. }) => batches = batches.in_batches_of(BATCH_BYTES),
-            result => return result,
+            Err(CommitError::TooLarge { .. }) if batches.cut(index) => {}
+            result => {
+                result?;
+                index += 1;
+            }
         }
     }
-    (0..batches.len()).try_for_each(|index| send_batch(&batches, index, batch, &mut send))
+    Ok(())
 }
 
 /// Sends one batch; a large one that is refused once more, to learn who is to blame.

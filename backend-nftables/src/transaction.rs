@@ -162,12 +162,38 @@ impl<'a> Batches<'a> {
         self.within(Limits::SINGLE)
     }
 
+    /// Cuts a batch that is too large for the send buffer; `false` if nothing of it can be cut.
+    ///
+    /// A transaction that was one batch comes apart between what belongs together first.
+    pub(crate) fn cut(&mut self, index: usize) -> bool {
+        let before = self.batches.len();
+        if before == 1 {
+            self.split(Limits::UNITS);
+        }
+        if self.batches.len() > before {
+            return true;
+        }
+        let Some(range) = self.batches.get(index).cloned() else {
+            return false;
+        };
+        let operations = self.operations.get(range.clone()).unwrap_or_default();
+        let limits = Limits::bytes(BATCH_BYTES);
+        let parts = split(operations, self.transaction.base, limits).into_iter();
+        let parts = parts.map(|part| range.start + part.start..range.start + part.end);
+        self.batches.splice(index..=index, parts);
+        self.batches.len() > before
+    }
+
     fn within(mut self, limits: Limits) -> Self {
+        self.split(limits);
+        self
+    }
+
+    fn split(&mut self, limits: Limits) {
         if !limits.is_none() && is_in_use(self.transaction) {
             bring_together(&mut self.operations, &self.transaction.groups);
         }
         self.batches = split(&self.operations, self.transaction.base, limits);
-        self
     }
 
     /// Number of batches.
