@@ -30,6 +30,8 @@ pub struct FakeKernel {
     start: Start,
     faults: VecDeque<Fault>,
     broken_reads: u32,
+    /// Most bytes of a transaction.
+    limit: usize,
     /// Transactions that were applied.
     generation: u32,
     /// As [`crate::Kernel`] keeps them.
@@ -62,6 +64,7 @@ impl FakeKernel {
             start: Start::AsRead,
             faults: VecDeque::new(),
             broken_reads: 0,
+            limit: usize::MAX,
             generation: 1,
             counts: Counts::default(),
         }
@@ -132,6 +135,10 @@ impl FakeKernel {
             }
             Fault::None | Fault::Refuse(..) | Fault::LostApplied => {}
         }
+        let (len, limit) = (batch.byte_len(), self.limit);
+        if len > limit {
+            return Err(CommitError::TooLarge { len, limit });
+        }
         let requests = requests(batch).ok_or(CommitError::Io(Errno::EINVAL.into()))?;
         let mut tables = self.tables.clone();
         let mut refusals = Vec::new();
@@ -173,6 +180,11 @@ impl FakeKernel {
     /// Queues what goes wrong with the next transactions: one fault each.
     pub fn fail(&mut self, faults: impl IntoIterator<Item = Fault>) {
         self.faults.extend(faults);
+    }
+
+    /// Lets no transaction of more bytes through from now on, as a send buffer that may not grow.
+    pub fn limit_sends(&mut self, bytes: usize) {
+        self.limit = bytes;
     }
 
     /// Forgets the faults that are left.

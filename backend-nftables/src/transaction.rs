@@ -162,12 +162,38 @@ impl<'a> Batches<'a> {
         self.within(Limits::SINGLE)
     }
 
+    /// Cuts a batch that is too large for the send buffer; `false` if nothing of it can be cut.
+    ///
+    /// A transaction that was one batch comes apart between what belongs together first.
+    pub(crate) fn cut(&mut self, index: usize) -> bool {
+        let before = self.batches.len();
+        if before == 1 {
+            self.split(Limits::UNITS);
+        }
+        if self.batches.len() > before {
+            return true;
+        }
+        let Some(range) = self.batches.get(index).cloned() else {
+            return false;
+        };
+        let operations = self.operations.get(range.clone()).unwrap_or_default();
+        let limits = Limits::bytes(BATCH_BYTES);
+        let parts = split(operations, self.transaction.base, limits).into_iter();
+        let parts = parts.map(|part| range.start + part.start..range.start + part.end);
+        self.batches.splice(index..=index, parts);
+        self.batches.len() > before
+    }
+
     fn within(mut self, limits: Limits) -> Self {
+        self.split(limits);
+        self
+    }
+
+    fn split(&mut self, limits: Limits) {
         if !limits.is_none() && is_in_use(self.transaction) {
             bring_together(&mut self.operations, &self.transaction.groups);
         }
         self.batches = split(&self.operations, self.transaction.base, limits);
-        self
     }
 
     /// Number of batches.
@@ -257,9 +283,31 @@ const NO_GROUP: u32 = u32::MAX;
 
 /// Whether packets meet the ruleset that changes: until its hooks are there nothing is in use.
 fn is_in_use(transaction: &Transaction<Key, Value>) -> bool {
-    let hooked =
-        |edit: &Edit<Key, Value>| edit.before.is_none() && matches!(edit.key, Key::BaseChain(_));
+    let hooked = |edit: &Edit<Key, Value>| edit.before.is_none() && leads_in(&edit.key);
     transaction.base == Base::InUse && !transaction.edits().any(hooked)
+}
+
+/// Whether an object is a hook without which packets do not meet the maps.
+fn leads_in(key: &Key) -> bool {
+    let Key::BaseChain(id) = key else {
+        return false;
+    };
+    match id {
+        ChainId::Prerouting | ChainId::Output | ChainId::Postrouting => true,
+        // They only end what no front end takes.
+        ChainId::FreePrerouting | ChainId::FreeOutput => false,
+        ChainId::Reject
+        | ChainId::Firewall
+        | ChainId::Masquerade(_)
+        | ChainId::Affinity(_)
+        | ChainId::LocalAffinity(_)
+        | ChainId::Services
+        | ChainId::OutsideLocal
+        | ChainId::Outgoing
+        | ChainId::FromOutside
+        | ChainId::FromNode
+        | ChainId::Foreign(_) => false,
+    }
 }
 
 fn act(edit: &Edit<Key, Value>, in_use: bool) -> Act {

@@ -5,11 +5,12 @@
 mod common;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::Ipv4Addr;
 
 use backend_nftables::fake::FakeKernel;
 use backend_nftables::netlink::{Batch, What, requests};
 use backend_nftables::{Batches, Blame, Renderer, Start};
-use common::scenarios::{EVERYTHING, many, scenario};
+use common::scenarios::{EVERYTHING, many, many_text, scenario};
 use common::{TABLE, render};
 use expect_test::expect;
 use svc_core::{Action, IpFamily, Plan, Reconciler, Transaction};
@@ -17,10 +18,7 @@ use svc_core::{Action, IpFamily, Plan, Reconciler, Transaction};
 #[test]
 fn a_first_load_comes_in_small_batches_and_the_hooks_last() {
     let plan = many(2_000, 3).plan(IpFamily::V4);
-    let mut reconciler = Reconciler::new(Renderer::new(TABLE, plan.family), plan.family);
-    let mut delta = Plan::empty(plan.family, plan.node.clone()).diff(&plan);
-    delta.node = Some(plan.node.clone());
-    reconciler.change(&delta);
+    let mut reconciler = reconciler(&plan);
     assert!(matches!(reconciler.poll(), Action::Read));
     reconciler.on_read(svc_core::Ruleset::new());
     let (mut shown, mut transactions) = (Vec::new(), 0);
@@ -122,6 +120,57 @@ fn a_change_of_more_than_one_batch_cuts_no_service() {
     assert!(seen.values().all(|batches| batches.len() == 1));
 }
 
+#[test]
+fn a_small_send_buffer_stops_no_change() {
+    // What belongs together of one Service is larger than the buffer.
+    let large = |first: u32| {
+        let mut text = many_text(10, 3) + "\nservice large ip=10.128.9.9 port=http:80";
+        for slice in 0..3 {
+            text += &format!("\nslice large-{slice} large port=http:8080");
+            for endpoint in 0..1_000 {
+                let ip = Ipv4Addr::from(0x0a78_0000 + first + slice * 1_000 + endpoint);
+                text += &format!(" {ip}@n1");
+            }
+        }
+        text
+    };
+    // Chains, so that the change is larger than one batch may be.
+    let sticky = (1..1_100).fold(String::new(), |text, seconds| {
+        let ip = Ipv4Addr::from(0x0a81_0000 + seconds);
+        text + &format!(
+            "\nservice sticky{seconds} ip={ip} port=80 affinity={seconds}\
+             \nslice sticky{seconds}-1 sticky{seconds} port=80 10.64.200.1@n1"
+        )
+    });
+    for more in ["", &sticky] {
+        let [before, after] =
+            [large(0), large(2_000) + more].map(|text| scenario(&text).plan(IpFamily::V4));
+        let mut kernel = FakeKernel::new(TABLE, IpFamily::V4);
+        kernel.limit_sends(200_000);
+        let mut reconciler = reconciler(&before);
+        reconciler.settle(&mut kernel, 10).unwrap();
+        let generation = kernel.generation();
+        reconciler.change(&before.diff(&after));
+        reconciler.settle(&mut kernel, 1).unwrap();
+        let batches = kernel.generation() - generation;
+        assert_eq!(batches > 50, !more.is_empty(), "{batches}");
+        assert!(is_settled(&after, &kernel));
+    }
+}
+
+/// Whether a process that starts would write nothing.
+fn is_settled(plan: &Plan, kernel: &FakeKernel) -> bool {
+    reconciler(plan).on_read(kernel.ruleset()).is_empty()
+}
+
+fn reconciler(plan: &Plan) -> Reconciler<Renderer> {
+    let mut reconciler = Reconciler::new(Renderer::new(TABLE, plan.family), plan.family);
+    let mut delta = Plan::empty(plan.family, plan.node.clone()).diff(plan);
+    delta.node = Some(plan.node.clone());
+    reconciler.change(&delta);
+    reconciler
+}
+
 /// Bytes of each batch, and the kinds of objects in it, each run once.
 fn batches(
     transaction: &Transaction<backend_nftables::Key, backend_nftables::Value>,
@@ -173,11 +222,7 @@ fn transaction(
     before: Option<&Plan>,
     after: &Plan,
 ) -> std::sync::Arc<Transaction<backend_nftables::Key, backend_nftables::Value>> {
-    let mut reconciler = Reconciler::new(Renderer::new(TABLE, IpFamily::V4), IpFamily::V4);
-    let first = before.unwrap_or(after);
-    let mut delta = Plan::empty(first.family, first.node.clone()).diff(first);
-    delta.node = Some(first.node.clone());
-    reconciler.change(&delta);
+    let mut reconciler = reconciler(before.unwrap_or(after));
     assert!(matches!(reconciler.poll(), Action::Read));
     reconciler.on_read(before.map(render).unwrap_or_default());
     if let Some(before) = before {

@@ -41,6 +41,11 @@ impl Limits {
         shared: 1,
         alone: usize::MAX,
     };
+    /// What belongs together shares a batch, unless it is very large.
+    pub(super) const UNITS: Self = Self {
+        shared: BATCH_BYTES,
+        alone: ATOMIC_BYTES,
+    };
 
     /// The same limit for all.
     pub(super) fn bytes(bytes: usize) -> Self {
@@ -61,10 +66,7 @@ impl Limits {
                 let bytes: usize = operations.iter().map(bytes).sum();
                 match bytes <= ATOMIC_BYTES {
                     true => Self::NONE,
-                    false => Self {
-                        shared: BATCH_BYTES,
-                        alone: ATOMIC_BYTES,
-                    },
+                    false => Self::UNITS,
                 }
             }
         }

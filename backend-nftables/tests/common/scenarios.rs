@@ -31,6 +31,11 @@ pub fn scenario(text: &str) -> Scenario {
 
 /// So many Services with so many endpoints each, IPv4.
 pub fn many(services: u32, endpoints: u32) -> Scenario {
+    scenario(&many_text(services, endpoints))
+}
+
+/// The same as text.
+pub fn many_text(services: u32, endpoints: u32) -> String {
     let mut text = String::from(
         "config mode=nftables cluster-cidr=10.64.0.0/10\nnode n1 198.18.0.10\ncidr 10.128.0.0/9\n",
     );
@@ -45,5 +50,5 @@ pub fn many(services: u32, endpoints: u32) -> Scenario {
         }
         text += "\n";
     }
-    scenario(&text)
+    text
 }
