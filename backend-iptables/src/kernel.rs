@@ -233,10 +233,7 @@ impl Kernel {
             let mut jumps = JUMPS.iter().filter(|jump| jump.table == table);
             let Some(jump) = jumps.next() else { continue };
             let to = jump.to.to_string();
-            if !self
-                .tools
-                .check(table.name(), &[jump.from.name(), "-j", &to])?
-            {
+            if !self.tools.jumps(table.name(), jump.from.name(), &to)? {
                 return Ok(true);
             }
         }
