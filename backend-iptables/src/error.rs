@@ -83,6 +83,10 @@ pub enum Error {
     /// The kernel refused the rules of these service ports.
     #[error("the kernel refused the rules of {} service ports, the first {}", .0.len(), first(.0))]
     Refused(Vec<(ServicePortName, String)>),
+    /// Some or all of a change is in the kernel, and what came after failed, such as setting
+    /// `route_localnet`.
+    #[error("a part of the change may be in the kernel, not all of it: {0}")]
+    Unfinished(#[source] Box<Self>),
     /// A file of the kernel could not be read or written.
     #[error("cannot use {}", .path.display())]
     File {
@@ -106,6 +110,7 @@ impl Error {
             | Self::Lacking { .. }
             | Self::Killed { .. }
             | Self::Failed { .. }
+            | Self::Unfinished(_)
             | Self::File { .. } => Failure::Unknown,
         }
     }

@@ -12,9 +12,9 @@ use svc_core::{CommitFailure, IpFamily, Ruleset, ServicePortName, Transaction};
 
 use crate::config::{Config, InvalidPackets, Marks};
 use crate::error::Error;
-use crate::host::{Detected, Tools, Variant, detect, features};
+use crate::host::{Detected, Tools, Variant, destroy, detect, features};
 use crate::key::{Key, Table, Value};
-use crate::name;
+use crate::name::{self, ChainName};
 use crate::read::{Saved, guards_loopback};
 use crate::render::Renderer;
 use crate::skeleton::JUMPS;
@@ -163,15 +163,25 @@ impl Kernel {
             return Err(Refusal::new(error, &input, transaction));
         }
         self.held.any = true;
-        // What the rules no longer use can go, and what guards loopback is there.
-        let rest = sets::destroy(&old_sets).and_then(|()| match route_localnet {
+        self.finish(old_sets, route_localnet)
+            .map_err(|source| Refusal {
+                error: Error::Unfinished(Box::new(source)),
+                blamed: BTreeSet::new(),
+            })
+    }
+
+    /// What comes after the rules, which are there: what they no longer use can go, and what guards
+    /// loopback is there.
+    fn finish(&self, old_sets: BTreeSet<ChainName>, route_localnet: bool) -> Result<(), Error> {
+        match destroy(old_sets) {
+            // A set that is still in use harms nobody: the next reading finds it.
+            Ok(()) | Err(Error::Failed { .. }) => {}
+            Err(error) => return Err(error),
+        }
+        match route_localnet {
             true => self.set_route_localnet(),
             false => Ok(()),
-        });
-        rest.map_err(|error| Refusal {
-            error,
-            blamed: BTreeSet::new(),
-        })
+        }
     }
 
     /// Sets `route_localnet`, and leaves a note that it was not set before.
@@ -219,8 +229,7 @@ impl Kernel {
             self.tools.restore(&input)?;
         }
         self.held = Held::default();
-        let sets: BTreeSet<_> = sets::list(self.config.family)?.into_iter().collect();
-        sets::destroy(&sets)
+        destroy(sets::list(self.config.family)?)
     }
 
     /// Whether a table that is used was emptied by somebody else: the jump from its first hook is
