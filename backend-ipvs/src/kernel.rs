@@ -35,8 +35,12 @@ pub struct Kernel<S = Live> {
     now: Duration,
     /// Virtual servers that we made, or found to be ours.
     own: BTreeSet<ServerId>,
-    /// Virtual servers of somebody else at front ends of ours.
+    /// Virtual servers of somebody else.
     foreign: BTreeSet<ServerId>,
+    /// Those of them for which service ports were refused.
+    in_the_way: BTreeSet<ServerId>,
+    /// Whether a reading found one of these gone since that was asked.
+    made_way: bool,
 }
 
 impl Kernel {
@@ -63,6 +67,8 @@ impl<S: System> Kernel<S> {
             now: Duration::ZERO,
             own: BTreeSet::new(),
             foreign: BTreeSet::new(),
+            in_the_way: BTreeSet::new(),
+            made_way: false,
         }
     }
 
@@ -150,6 +156,9 @@ impl<S: System> Kernel<S> {
             self.drains.stop_server(*gone);
         }
         (self.own, self.foreign) = (own, foreign);
+        let before = self.in_the_way.len();
+        self.in_the_way.retain(|id| self.foreign.contains(id));
+        self.made_way |= self.in_the_way.len() < before;
         Ok(())
     }
 
@@ -195,6 +204,7 @@ impl<S: System> Kernel<S> {
     fn apply(&mut self, mut work: Work, refusals: &mut Refusals) -> Result<(), Error> {
         for (group, (id, _)) in &work.new_servers {
             if self.foreign.contains(id) {
+                self.in_the_way.insert(*id);
                 refusals.add(*group, taken(*id));
             }
         }
@@ -251,6 +261,7 @@ impl<S: System> Kernel<S> {
                 Ok(()) => drop(self.own.insert(*id)),
                 Err(Errno::EEXIST) => {
                     self.foreign.insert(*id);
+                    self.in_the_way.insert(*id);
                     claimed.extend(frontend_of(*id).map(|key| withdraw(key, &work.table_first)));
                     refusals.add(*group, taken(*id));
                 }
@@ -542,6 +553,11 @@ impl<S: System> svc_core::Kernel<Renderer> for Kernel<S> {
         transaction: &Transaction<Key, Value>,
     ) -> Result<(), CommitFailure<Error>> {
         Self::commit(self, transaction)
+    }
+
+    /// A virtual server of somebody else at a front end that was refused is gone.
+    fn made_way(&mut self) -> bool {
+        std::mem::take(&mut self.made_way)
     }
 }
 

@@ -331,6 +331,19 @@ fn a_front_end_that_somebody_else_serves_is_named_and_left_alone() {
     let dns = ServerId::At(Protocol::Udp, "10.96.0.2:53".parse().unwrap());
     assert!(held.servers.contains_key(&held_id(dns)));
     assert!(!held.addresses.contains(&at.ip()));
+    // A comparison finds it as it was.
+    reconciler.verify();
+    let settled = reconciler.settle(&mut kernel, 10).unwrap();
+    assert_eq!((settled.commits, reconciler.quarantine().len()), (0, 1));
+    // It goes: the front end comes back by the next comparison.
+    kernel.system().servers.remove(&taken);
+    reconciler.verify();
+    reconciler.settle(&mut kernel, 10).unwrap();
+    assert!(reconciler.quarantine().is_empty());
+    let held = kernel.system();
+    assert!(!held.servers[&taken].destinations.is_empty());
+    assert_ne!(held.servers[&taken], foreign_server(at));
+    assert!(held.addresses.contains(&at.ip()));
 }
 
 #[test]

@@ -139,6 +139,17 @@ pub fn remove(other: &Other) -> Result<(), String> {
     }
 }
 
+/// Puts our virtual servers of a family, which `make` makes, in the place of kube-proxy's.
+///
+/// # Errors
+/// In one line, what failed; virtual servers of kube-proxy may be gone.
+pub(super) fn replace_kube_proxys_servers(
+    family: IpFamily,
+    make: impl FnOnce() -> Result<(), String>,
+) -> Result<(), String> {
+    ipvs::replace_kube_proxys_servers(family, make)
+}
+
 fn remove_own_iptables(variant: &str, family: IpFamily) -> Result<(), String> {
     iptables::unhook(variant, family, iptables::Owner::Ourselves)?;
     let named = VARIANTS.iter().find(|(name, _)| *name == variant);

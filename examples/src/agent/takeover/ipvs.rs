@@ -45,7 +45,10 @@ pub(super) fn remove_own(family: IpFamily) -> Result<(), String> {
 pub(super) fn remove_kube_proxy() -> Result<(), String> {
     if Path::new(CONNECTIONS).exists() {
         for family in IpFamily::ALL {
-            replaced(family, || remove_foreign(family))?;
+            // Without any there is nothing to wait for.
+            if !foreign(family)?.is_empty() {
+                replaced(family, || remove(family, foreign(family)?))?;
+            }
         }
     }
     let removed = Rtnl::open().and_then(|mut links| links.delete_link(super::KUBE_LINK));
@@ -55,7 +58,28 @@ pub(super) fn remove_kube_proxy() -> Result<(), String> {
     }
 }
 
-fn remove_foreign(family: IpFamily) -> Result<(), String> {
+/// Removes kube-proxy's virtual servers of a family and at once makes ours, at the same front ends.
+///
+/// The kernel keeps the connections of a destination that goes, and they go on when one comes at the
+/// same front end with the same address. What comes between the two is answered by nobody, so what
+/// connection tracking knows of UDP is forgotten: a flow that began there would never be translated.
+pub(super) fn replace_kube_proxys_servers(
+    family: IpFamily,
+    make: impl FnOnce() -> Result<(), String>,
+) -> Result<(), String> {
+    let theirs = foreign(family)?;
+    let udp = theirs.iter().filter_map(|id| match id {
+        ServerId::At(Protocol::Udp, at) => Some(*at),
+        ServerId::At(..) | ServerId::Marked(..) => None,
+    });
+    let udp = udp.collect();
+    remove(family, theirs)?;
+    make()?;
+    forget(family, &udp)
+}
+
+/// Virtual servers that are not of our backend.
+fn foreign(family: IpFamily) -> Result<Vec<ServerId>, String> {
     let settings = Settings::default();
     let kernel = backend_ipvs::Kernel::open(&settings, family);
     let own = match kernel.and_then(|mut kernel| kernel.read()) {
@@ -78,13 +102,13 @@ fn remove_foreign(family: IpFamily) -> Result<(), String> {
             own.contains_key(&Key::Server(id))
         }),
     };
-    let gone: Vec<Request> = ids
-        .filter(|id| !is_own(id))
-        .map(Request::DeleteServer)
-        .collect();
-    if gone.is_empty() {
-        return Ok(());
-    }
+    Ok(ids.filter(|id| !is_own(id)).collect())
+}
+
+fn remove(family: IpFamily, servers: Vec<ServerId>) -> Result<(), String> {
+    let live = Live::open(&Settings::default(), family);
+    let mut live = live.map_err(|error| one_line(&error))?;
+    let gone: Vec<Request> = servers.into_iter().map(Request::DeleteServer).collect();
     for answer in live.change(&gone).map_err(|error| one_line(&error))? {
         match answer {
             // Somebody was faster.
