@@ -99,6 +99,22 @@ pub enum Error {
 }
 
 impl Error {
+    /// The same, if something was applied before: then a lock that is held leaves more than nothing.
+    pub(crate) fn after_a_part(self) -> Self {
+        match self {
+            Self::Locked { .. } | Self::LockFile { .. } => Self::Unfinished(Box::new(self)),
+            Self::Missing { .. }
+            | Self::Spawn { .. }
+            | Self::TooOld { .. }
+            | Self::Lacking { .. }
+            | Self::Killed { .. }
+            | Self::Failed { .. }
+            | Self::Refused(_)
+            | Self::Unfinished(_)
+            | Self::File { .. } => self,
+        }
+    }
+
     /// What a failed commit means for the next step.
     pub fn failure(&self) -> Failure {
         match self {

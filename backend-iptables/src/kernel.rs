@@ -124,8 +124,8 @@ impl Kernel {
     ///
     /// # Errors
     /// [`Error::Refused`] names the service ports whose rules the kernel does not take; leave
-    /// them out and commit again. After any error but [`Error::Locked`] the kernel has to be
-    /// read again: part of the transaction may have been applied.
+    /// them out and commit again. After any error but [`Error::Locked`] and [`Error::LockFile`] the
+    /// kernel has to be read again: part of the transaction may have been applied.
     pub fn commit(&mut self, transaction: &Transaction<Key, Value>) -> Result<(), Error> {
         let Err(refusal) = self.apply(transaction) else {
             return Ok(());
@@ -140,7 +140,7 @@ impl Kernel {
         }
         let mut apply =
             |part: &Transaction<Key, Value>| self.apply(part).map_err(|refusal| refusal.error);
-        Err(bisect::refused(transaction, error, &blamed, &mut apply))
+        Err(bisect::refused(transaction, error, &blamed, &mut apply).after_a_part())
     }
 
     fn apply(&mut self, transaction: &Transaction<Key, Value>) -> Result<(), Refusal> {
@@ -160,6 +160,11 @@ impl Kernel {
             });
         if let Err(error) = written {
             self.held.restore(&undo);
+            // The tools take the lock for each block by itself.
+            let error = match input.blocks() {
+                0 | 1 => error,
+                _ => error.after_a_part(),
+            };
             return Err(Refusal::new(error, &input, transaction));
         }
         self.held.any = true;

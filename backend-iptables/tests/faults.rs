@@ -75,6 +75,38 @@ fn a_lock_that_is_never_released_is_waited_for_and_its_holder_named() {
     });
 }
 
+/// The tools take the lock for each table by itself: whoever waits for it in vain may have written the
+/// first of two.
+#[test]
+fn a_lock_that_is_held_leaves_one_table_as_it_was_and_of_two_nobody_knows() {
+    each(|host| {
+        if host.variant == Variant::Nft {
+            return;
+        }
+        let mut kernel = host.kernel();
+        let file = File::create(&host.lock).unwrap();
+        let held = Flock::lock(file, FlockArg::LockExclusive).map_err(|(_, errno)| errno);
+        let held = held.unwrap();
+        let chain = ChainName::new("SVC-0a600000-t00080c").unwrap();
+        let transaction = |tables: &[Table]| Transaction {
+            groups: vec![EditGroup {
+                name: Some(port_name("s")),
+                edits: tables
+                    .iter()
+                    .map(|table| edit(Key::Chain(*table, chain), Value::Rules([].into())))
+                    .collect(),
+            }],
+            base: Base::InUse,
+        };
+        let one = kernel.commit(&transaction(&[Table::Nat])).unwrap_err();
+        assert_eq!(one.failure(), Failure::Busy, "{one}");
+        let two = kernel.commit(&transaction(&Table::ALL)).unwrap_err();
+        assert_eq!(two.failure(), Failure::Unknown, "{two}");
+        drop(held);
+        kernel.commit(&transaction(&Table::ALL)).unwrap();
+    });
+}
+
 /// A file system without a free inode holds the lock file, in a mount namespace of the test's own.
 #[test]
 fn a_full_disk_below_the_lock_is_named_and_got_over() {
