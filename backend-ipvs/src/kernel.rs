@@ -5,16 +5,17 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use backend_nftables::rule::TableName;
-use svc_core::{CommitFailure, Edit, IpFamily, Ruleset, Transaction};
+use svc_core::{CommitFailure, Edit, IpFamily, Protocol, Ruleset, Transaction};
 
 use crate::companion::{self, SetId};
 use crate::drain::{Drains, drains};
 use crate::error::{Errno, Error};
-use crate::key::{Destination, Key, ServerId, Value};
+use crate::key::{Destination, Key, Server, ServerId, Value};
 use crate::live::Live;
 use crate::marks::Marks;
 use crate::refusal::{Refusals, error, failure, refused, taken, words};
 use crate::render::{Renderer, Settings};
+use crate::scheduler::Scheduler;
 use crate::setting::Setting;
 use crate::system::{HeldId, LinkState, Presence, Request, System, TableEdit};
 use crate::work::{Change, Of, Work};
@@ -458,6 +459,29 @@ impl<S: System> Kernel<S> {
                 Ok(()) | Err(Errno::EADDRNOTAVAIL) => {}
                 Err(errno) => {
                     return Err(Error::refused(format!("take {ip} off our link"), errno));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether virtual servers with a scheduler can be made: makes one that no packet comes to, and
+    /// removes it. For whoever removes virtual servers of others before ours are made.
+    ///
+    /// # Errors
+    /// [`Error::Refused`]; a module is missing, most likely, which the message names.
+    pub fn try_scheduler(&mut self, scheduler: Scheduler) -> Result<(), Error> {
+        let id = ServerId::Marked(Protocol::Tcp, self.marks.spare());
+        let operation = || format!("use scheduler {scheduler} of module {}", scheduler.module());
+        for request in [
+            Request::NewServer(id, Server::new(scheduler)),
+            Request::DeleteServer(id),
+        ] {
+            for answer in self.change(vec![request])? {
+                match answer {
+                    // One was left over.
+                    Ok(()) | Err(Errno::EEXIST) => {}
+                    Err(errno) => return Err(Error::refused(operation(), errno)),
                 }
             }
         }

@@ -30,6 +30,11 @@ impl Marks {
         known.filter(|_| prefix == self.prefix).copied()
     }
 
+    /// A mark that no service port gets.
+    pub(crate) fn spare(self) -> u32 {
+        self.mark(0, Protocol::Tcp)
+    }
+
     fn mark(self, number: u32, protocol: Protocol) -> u32 {
         let code = match protocol {
             Protocol::Tcp => 0,

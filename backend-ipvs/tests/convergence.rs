@@ -370,4 +370,13 @@ fn a_scheduler_without_module_is_named() {
         reasons,
         ["no scheduler sh: load its module, modprobe ip_vs_sh"]
     );
+    let error = kernel.try_scheduler(Scheduler::SourceHashing).unwrap_err();
+    let said = error.to_string();
+    assert!(
+        said.starts_with("cannot use scheduler sh of module ip_vs_sh: ENOENT"),
+        "{said}"
+    );
+    let before = kernel.system().servers.clone();
+    kernel.try_scheduler(Scheduler::RoundRobin).unwrap();
+    assert_eq!(kernel.system().servers, before);
 }

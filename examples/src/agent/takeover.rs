@@ -19,6 +19,7 @@ use backend_nftables::rule::Family as TableFamily;
 use svc_core::IpFamily;
 use svc_core::config::ProxyMode;
 
+pub(super) use ipvs::replace_kube_proxys_servers;
 pub(super) use probe::agrees;
 
 use crate::backend::NFTABLES_TABLE;
@@ -137,17 +138,6 @@ pub fn remove(other: &Other) -> Result<(), String> {
         Other::KubeProxyIpvs => ipvs::remove_kube_proxy(),
         Other::KubeProxySets => ipvs::remove_kube_proxy_sets(),
     }
-}
-
-/// Puts our virtual servers of a family, which `make` makes, in the place of kube-proxy's.
-///
-/// # Errors
-/// In one line, what failed; virtual servers of kube-proxy may be gone.
-pub(super) fn replace_kube_proxys_servers(
-    family: IpFamily,
-    make: impl FnOnce() -> Result<(), String>,
-) -> Result<(), String> {
-    ipvs::replace_kube_proxys_servers(family, make)
 }
 
 fn remove_own_iptables(variant: &str, family: IpFamily) -> Result<(), String> {

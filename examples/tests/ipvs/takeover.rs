@@ -87,6 +87,9 @@ pub(crate) fn kube_proxys_servers_make_way() {
     let rig = Rig::new();
     leave_what_kube_proxy_leaves(&rig);
     let mut session = udp(&rig);
+    let to = format!("{CLUSTER_IP}:80").parse().unwrap();
+    let mut long =
+        Session::open(rig.sandbox.outside(), None, to, Transport::Tcp, PATIENCE).unwrap();
 
     // Ours cannot be there beside them, and nobody's are touched.
     let mut watching = rig.start(IPVS_PROXY, &["--set-sysctls"]);
@@ -113,6 +116,9 @@ pub(crate) fn kube_proxys_servers_make_way() {
     stream_on(&loops, 150);
     end_stream(loops);
     assert_goes_on(&mut session);
+    // What began before goes on.
+    let outcome = long.ask(PATIENCE).unwrap();
+    assert!(outcome.pod().is_some(), "{outcome:?}");
     rig.await_metric(
         &mut agent,
         "svc_proxy_service_ports{ip_family=\"IPv4\"}",

@@ -12,6 +12,7 @@ use crate::agent::clock::Clock;
 use crate::agent::family::FamilyLoop;
 use crate::agent::takeover::{self, Other};
 use crate::cli::one_line;
+use crate::ipvs_proxy;
 
 impl<B: Backend> Agent<B>
 where
@@ -64,6 +65,8 @@ where
         if B::MODE != ProxyMode::Ipvs || !others.contains(&Other::KubeProxyIpvs) {
             return Ok(());
         }
+        let settings = ipvs_proxy::settings(&self.parts.planner.config().proxy.ipvs);
+        let scheduler = settings.map_err(|error| one_line(&error))?.scheduler;
         let now = self.parts.clock.now();
         for looped in &mut self.parts.families {
             let family = looped.family_mut();
@@ -71,7 +74,7 @@ where
                 continue;
             }
             let of = family.reconciler.family();
-            let replaced = takeover::replace_kube_proxys_servers(of, || {
+            let replaced = takeover::replace_kube_proxys_servers(of, scheduler, || {
                 family.reconciler.verify();
                 family.settle().map(drop).map_err(|error| one_line(&*error))
             });

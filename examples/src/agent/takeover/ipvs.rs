@@ -12,7 +12,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use backend_ipvs::error::Error;
-use backend_ipvs::{HeldId, Key, Live, Request, ServerId, Settings, System};
+use backend_ipvs::{HeldId, Key, Live, Request, Scheduler, ServerId, Settings, System};
 use backend_nftables::netlink::Conntrack;
 use nix::errno::Errno;
 use svc_core::{IpFamily, Protocol};
@@ -63,10 +63,16 @@ pub(super) fn remove_kube_proxy() -> Result<(), String> {
 /// The kernel keeps the connections of a destination that goes, and they go on when one comes at the
 /// same front end with the same address. What comes between the two is answered by nobody, so what
 /// connection tracking knows of UDP is forgotten: a flow that began there would never be translated.
-pub(super) fn replace_kube_proxys_servers(
+///
+/// A scheduler that the kernel does not have is found out before anything is removed.
+pub(in crate::agent) fn replace_kube_proxys_servers(
     family: IpFamily,
+    scheduler: Scheduler,
     make: impl FnOnce() -> Result<(), String>,
 ) -> Result<(), String> {
+    let kernel = backend_ipvs::Kernel::open(&Settings::default(), family);
+    let tried = kernel.and_then(|mut kernel| kernel.try_scheduler(scheduler));
+    tried.map_err(|error| one_line(&error))?;
     let theirs = foreign(family)?;
     let udp = theirs.iter().filter_map(|id| match id {
         ServerId::At(Protocol::Udp, at) => Some(*at),
