@@ -116,7 +116,9 @@ pub(crate) fn kube_proxys_servers_make_way() {
     stream_on(&loops, 150);
     end_stream(loops);
     assert_goes_on(&mut session);
-    // What began before goes on.
+    // What began before goes on, and the kernel is as it was told to be.
+    let expires = "/proc/sys/net/ipv4/vs/expire_nodest_conn";
+    assert_eq!(rig.tool("cat", &[expires], ""), "1\n");
     let outcome = long.ask(PATIENCE).unwrap();
     assert!(outcome.pod().is_some(), "{outcome:?}");
     rig.await_metric(

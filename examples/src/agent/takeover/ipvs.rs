@@ -79,9 +79,25 @@ pub(in crate::agent) fn replace_kube_proxys_servers(
         ServerId::At(..) | ServerId::Marked(..) => None,
     });
     let udp = udp.collect();
-    remove(family, theirs)?;
-    make()?;
+    keeping_connections(|| {
+        remove(family, theirs)?;
+        make()
+    })?;
     forget(family, &udp)
+}
+
+/// With `expire_nodest_conn` the kernel ends connections as soon as their destination is gone: not
+/// while it is only replaced. Where the setting cannot be written they end.
+fn keeping_connections(work: impl FnOnce() -> Result<(), String>) -> Result<(), String> {
+    let before = fs::read(EXPIRE_NODEST_CONN).ok();
+    let changed = before.filter(|_| fs::write(EXPIRE_NODEST_CONN, "0\n").is_ok());
+    let result = work();
+    if let Some(before) = changed
+        && let Err(error) = fs::write(EXPIRE_NODEST_CONN, before)
+    {
+        return result.and(Err(format!("{EXPIRE_NODEST_CONN}: {error}")));
+    }
+    result
 }
 
 /// Virtual servers that are not of our backend.
@@ -207,6 +223,7 @@ fn is_kube_proxys(set: &str) -> bool {
 /// How long connections may take to end; the agent does nothing else meanwhile.
 const GRACE: Duration = Duration::from_secs(2);
 const IP_FORWARD: &str = "/proc/sys/net/ipv4/ip_forward";
+const EXPIRE_NODEST_CONN: &str = "/proc/sys/net/ipv4/vs/expire_nodest_conn";
 const CONNECTIONS: &str = "/proc/thread-self/net/ip_vs_conn";
 /// States before the last packet.
 const OPEN: [&str; 7] = [
