@@ -83,6 +83,10 @@ pub enum Error {
     /// The kernel refused the rules of these service ports.
     #[error("the kernel refused the rules of {} service ports, the first {}", .0.len(), first(.0))]
     Refused(Vec<(ServicePortName, String)>),
+    /// Some or all of a change is in the kernel, and what came after failed, such as setting
+    /// `route_localnet`.
+    #[error("a part of the change may be in the kernel, not all of it: {0}")]
+    Unfinished(#[source] Box<Self>),
     /// A file of the kernel could not be read or written.
     #[error("cannot use {}", .path.display())]
     File {
@@ -95,6 +99,22 @@ pub enum Error {
 }
 
 impl Error {
+    /// The same, if something was applied before: then a lock that is held leaves more than nothing.
+    pub(crate) fn after_a_part(self) -> Self {
+        match self {
+            Self::Locked { .. } | Self::LockFile { .. } => Self::Unfinished(Box::new(self)),
+            Self::Missing { .. }
+            | Self::Spawn { .. }
+            | Self::TooOld { .. }
+            | Self::Lacking { .. }
+            | Self::Killed { .. }
+            | Self::Failed { .. }
+            | Self::Refused(_)
+            | Self::Unfinished(_)
+            | Self::File { .. } => self,
+        }
+    }
+
     /// What a failed commit means for the next step.
     pub fn failure(&self) -> Failure {
         match self {
@@ -106,6 +126,7 @@ impl Error {
             | Self::Lacking { .. }
             | Self::Killed { .. }
             | Self::Failed { .. }
+            | Self::Unfinished(_)
             | Self::File { .. } => Failure::Unknown,
         }
     }

@@ -2,9 +2,11 @@
 
 mod detect;
 mod exec;
+mod ipset;
 mod lock;
 mod probe;
 
 pub use detect::{Detected, Variant, detect};
 pub(crate) use exec::{Tools, run};
+pub(crate) use ipset::destroy;
 pub(crate) use probe::features;

@@ -12,9 +12,9 @@ use svc_core::{CommitFailure, IpFamily, Ruleset, ServicePortName, Transaction};
 
 use crate::config::{Config, InvalidPackets, Marks};
 use crate::error::Error;
-use crate::host::{Detected, Tools, Variant, detect, features};
+use crate::host::{Detected, Tools, Variant, destroy, detect, features};
 use crate::key::{Key, Table, Value};
-use crate::name;
+use crate::name::{self, ChainName};
 use crate::read::{Saved, guards_loopback};
 use crate::render::Renderer;
 use crate::skeleton::JUMPS;
@@ -124,8 +124,8 @@ impl Kernel {
     ///
     /// # Errors
     /// [`Error::Refused`] names the service ports whose rules the kernel does not take; leave
-    /// them out and commit again. After any error but [`Error::Locked`] the kernel has to be
-    /// read again: part of the transaction may have been applied.
+    /// them out and commit again. After any error but [`Error::Locked`] and [`Error::LockFile`] the
+    /// kernel has to be read again: part of the transaction may have been applied.
     pub fn commit(&mut self, transaction: &Transaction<Key, Value>) -> Result<(), Error> {
         let Err(refusal) = self.apply(transaction) else {
             return Ok(());
@@ -140,7 +140,7 @@ impl Kernel {
         }
         let mut apply =
             |part: &Transaction<Key, Value>| self.apply(part).map_err(|refusal| refusal.error);
-        Err(bisect::refused(transaction, error, &blamed, &mut apply))
+        Err(bisect::refused(transaction, error, &blamed, &mut apply).after_a_part())
     }
 
     fn apply(&mut self, transaction: &Transaction<Key, Value>) -> Result<(), Refusal> {
@@ -160,18 +160,33 @@ impl Kernel {
             });
         if let Err(error) = written {
             self.held.restore(&undo);
+            // The tools take the lock for each block by itself.
+            let error = match input.blocks() {
+                0 | 1 => error,
+                _ => error.after_a_part(),
+            };
             return Err(Refusal::new(error, &input, transaction));
         }
         self.held.any = true;
-        // What the rules no longer use can go, and what guards loopback is there.
-        let rest = sets::destroy(&old_sets).and_then(|()| match route_localnet {
+        self.finish(old_sets, route_localnet)
+            .map_err(|source| Refusal {
+                error: Error::Unfinished(Box::new(source)),
+                blamed: BTreeSet::new(),
+            })
+    }
+
+    /// What comes after the rules, which are there: what they no longer use can go, and what guards
+    /// loopback is there.
+    fn finish(&self, old_sets: BTreeSet<ChainName>, route_localnet: bool) -> Result<(), Error> {
+        match destroy(old_sets) {
+            // A set that is still in use harms nobody: the next reading finds it.
+            Ok(()) | Err(Error::Failed { .. }) => {}
+            Err(error) => return Err(error),
+        }
+        match route_localnet {
             true => self.set_route_localnet(),
             false => Ok(()),
-        });
-        rest.map_err(|error| Refusal {
-            error,
-            blamed: BTreeSet::new(),
-        })
+        }
     }
 
     /// Sets `route_localnet`, and leaves a note that it was not set before.
@@ -219,8 +234,7 @@ impl Kernel {
             self.tools.restore(&input)?;
         }
         self.held = Held::default();
-        let sets: BTreeSet<_> = sets::list(self.config.family)?.into_iter().collect();
-        sets::destroy(&sets)
+        destroy(sets::list(self.config.family)?)
     }
 
     /// Whether a table that is used was emptied by somebody else: the jump from its first hook is
@@ -233,10 +247,7 @@ impl Kernel {
             let mut jumps = JUMPS.iter().filter(|jump| jump.table == table);
             let Some(jump) = jumps.next() else { continue };
             let to = jump.to.to_string();
-            if !self
-                .tools
-                .check(table.name(), &[jump.from.name(), "-j", &to])?
-            {
+            if !self.tools.jumps(table.name(), jump.from.name(), &to)? {
                 return Ok(true);
             }
         }

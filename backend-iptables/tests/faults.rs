@@ -15,6 +15,7 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use backend_iptables::name::ChainName;
 use backend_iptables::rule::{Match, Rule, SourcePorts, Target};
 use backend_iptables::{Error, Goal, Key, Program, Table, Value, Variant};
 use host::{Host, assert_holds, each, reconciler, some_plan, start};
@@ -71,6 +72,38 @@ fn a_lock_that_is_never_released_is_waited_for_and_its_holder_named() {
         drop(held);
         reconciler.settle(&mut kernel, 4).unwrap();
         assert_holds(host, &mut kernel, &other);
+    });
+}
+
+/// The tools take the lock for each table by itself: whoever waits for it in vain may have written the
+/// first of two.
+#[test]
+fn a_lock_that_is_held_leaves_one_table_as_it_was_and_of_two_nobody_knows() {
+    each(|host| {
+        if host.variant == Variant::Nft {
+            return;
+        }
+        let mut kernel = host.kernel();
+        let file = File::create(&host.lock).unwrap();
+        let held = Flock::lock(file, FlockArg::LockExclusive).map_err(|(_, errno)| errno);
+        let held = held.unwrap();
+        let chain = ChainName::new("SVC-0a600000-t00080c").unwrap();
+        let transaction = |tables: &[Table]| Transaction {
+            groups: vec![EditGroup {
+                name: Some(port_name("s")),
+                edits: tables
+                    .iter()
+                    .map(|table| edit(Key::Chain(*table, chain), Value::Rules([].into())))
+                    .collect(),
+            }],
+            base: Base::InUse,
+        };
+        let one = kernel.commit(&transaction(&[Table::Nat])).unwrap_err();
+        assert_eq!(one.failure(), Failure::Busy, "{one}");
+        let two = kernel.commit(&transaction(&Table::ALL)).unwrap_err();
+        assert_eq!(two.failure(), Failure::Unknown, "{two}");
+        drop(held);
+        kernel.commit(&transaction(&Table::ALL)).unwrap();
     });
 }
 
@@ -338,4 +371,51 @@ fn assert_traced(host: &Host, edits: &dyn Fn(u8) -> Vec<Edit<Key, Value>>, what:
     reconciler.verify();
     reconciler.settle(&mut kernel, 4).unwrap();
     assert_holds(host, &mut kernel, &plan);
+}
+
+/// A rule of somebody else holds a set that ours no longer need: no Service is to blame.
+#[test]
+fn a_set_that_others_use_is_left_and_blamed_on_nobody() {
+    each(|host| {
+        let plan = some_plan(host.family, 0);
+        let mut kernel = host.kernel();
+        let mut reconciler = reconciler(&kernel, host.family);
+        start(&mut reconciler, &plan);
+        reconciler.settle(&mut kernel, 4).unwrap();
+        let letter = match host.family {
+            IpFamily::V4 => 'z',
+            IpFamily::V6 => 'y',
+        };
+        let set = ChainName::new(&format!("SVC-0a60ffff-{letter}0000000000080c")).unwrap();
+        assert!(set.is_ours());
+        let made = edit(Key::Set(set), Value::Present);
+        let gone = Edit {
+            before: made.after.clone(),
+            after: None,
+            ..made.clone()
+        };
+        let transaction = |edits: &[Edit<Key, Value>]| Transaction {
+            groups: (0..2)
+                .zip(edits)
+                .map(|(number, edit)| EditGroup {
+                    name: Some(port_name(&format!("s{number}"))),
+                    edits: vec![edit.clone()],
+                })
+                .collect(),
+            base: Base::InUse,
+        };
+        kernel.commit(&transaction(&[made])).unwrap();
+        let used = format!("OUTPUT -m set --match-set {set} src -j RETURN");
+        host.iptables(&format!("-t nat -A {used}"));
+        let endpoint = SocketAddr::new(common::ip(host.family, common::PODS_HERE, 1), 8080);
+        let other = front_end(host, 7, Goal::Endpoints([endpoint].into()));
+        kernel.commit(&transaction(&[gone, other])).unwrap();
+        let left = kernel.read().unwrap();
+        assert!(left.contains_key(&Key::Set(set)), "it is in use: {left:?}");
+        host.iptables(&format!("-t nat -D {used}"));
+        reconciler.verify();
+        reconciler.settle(&mut kernel, 4).unwrap();
+        assert_holds(host, &mut kernel, &plan);
+        kernel.cleanup().unwrap();
+    });
 }

@@ -227,10 +227,17 @@ fn a_flush_of_either_table_is_noticed() {
         let mut reconciler = reconciler(&kernel, host.family);
         start(&mut reconciler, &plan);
         reconciler.settle(&mut kernel, 4).unwrap();
-        for flush in ["-F", "-t nat -F"] {
+        let flushes = [
+            &["-F"][..],
+            &["-t nat -F"],
+            // The chains go as well.
+            &["-F", "-X"],
+            &["-t nat -F", "-t nat -X"],
+        ];
+        for flush in flushes {
             assert!(!kernel.flushed().unwrap());
-            host.iptables(flush);
-            assert!(kernel.flushed().unwrap(), "{flush}");
+            flush.iter().for_each(|args| host.iptables(args));
+            assert!(kernel.flushed().unwrap(), "{flush:?}");
             reconciler.verify();
             reconciler.settle(&mut kernel, 4).unwrap();
         }

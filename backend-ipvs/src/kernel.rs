@@ -5,16 +5,17 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use backend_nftables::rule::TableName;
-use svc_core::{CommitFailure, Edit, IpFamily, Ruleset, Transaction};
+use svc_core::{CommitFailure, Edit, IpFamily, Protocol, Ruleset, Transaction};
 
 use crate::companion::{self, SetId};
 use crate::drain::{Drains, drains};
 use crate::error::{Errno, Error};
-use crate::key::{Destination, Key, ServerId, Value};
+use crate::key::{Destination, Key, Server, ServerId, Value};
 use crate::live::Live;
 use crate::marks::Marks;
 use crate::refusal::{Refusals, error, failure, refused, taken, words};
 use crate::render::{Renderer, Settings};
+use crate::scheduler::Scheduler;
 use crate::setting::Setting;
 use crate::system::{HeldId, LinkState, Presence, Request, System, TableEdit};
 use crate::work::{Change, Of, Work};
@@ -35,8 +36,12 @@ pub struct Kernel<S = Live> {
     now: Duration,
     /// Virtual servers that we made, or found to be ours.
     own: BTreeSet<ServerId>,
-    /// Virtual servers of somebody else at front ends of ours.
+    /// Virtual servers of somebody else.
     foreign: BTreeSet<ServerId>,
+    /// Those of them for which service ports were refused.
+    in_the_way: BTreeSet<ServerId>,
+    /// Whether a reading found one of these gone since that was asked.
+    made_way: bool,
 }
 
 impl Kernel {
@@ -63,6 +68,8 @@ impl<S: System> Kernel<S> {
             now: Duration::ZERO,
             own: BTreeSet::new(),
             foreign: BTreeSet::new(),
+            in_the_way: BTreeSet::new(),
+            made_way: false,
         }
     }
 
@@ -150,6 +157,9 @@ impl<S: System> Kernel<S> {
             self.drains.stop_server(*gone);
         }
         (self.own, self.foreign) = (own, foreign);
+        let before = self.in_the_way.len();
+        self.in_the_way.retain(|id| self.foreign.contains(id));
+        self.made_way |= self.in_the_way.len() < before;
         Ok(())
     }
 
@@ -195,6 +205,7 @@ impl<S: System> Kernel<S> {
     fn apply(&mut self, mut work: Work, refusals: &mut Refusals) -> Result<(), Error> {
         for (group, (id, _)) in &work.new_servers {
             if self.foreign.contains(id) {
+                self.in_the_way.insert(*id);
                 refusals.add(*group, taken(*id));
             }
         }
@@ -251,6 +262,7 @@ impl<S: System> Kernel<S> {
                 Ok(()) => drop(self.own.insert(*id)),
                 Err(Errno::EEXIST) => {
                     self.foreign.insert(*id);
+                    self.in_the_way.insert(*id);
                     claimed.extend(frontend_of(*id).map(|key| withdraw(key, &work.table_first)));
                     refusals.add(*group, taken(*id));
                 }
@@ -453,6 +465,29 @@ impl<S: System> Kernel<S> {
         Ok(())
     }
 
+    /// Whether virtual servers with a scheduler can be made: makes one that no packet comes to, and
+    /// removes it. For whoever removes virtual servers of others before ours are made.
+    ///
+    /// # Errors
+    /// [`Error::Refused`]; a module is missing, most likely, which the message names.
+    pub fn try_scheduler(&mut self, scheduler: Scheduler) -> Result<(), Error> {
+        let id = ServerId::Marked(Protocol::Tcp, self.marks.spare());
+        let operation = || format!("use scheduler {scheduler} of module {}", scheduler.module());
+        for request in [
+            Request::NewServer(id, Server::new(scheduler)),
+            Request::DeleteServer(id),
+        ] {
+            for answer in self.change(vec![request])? {
+                match answer {
+                    // One was left over.
+                    Ok(()) | Err(Errno::EEXIST) => {}
+                    Err(errno) => return Err(Error::refused(operation(), errno)),
+                }
+            }
+        }
+        Ok(())
+    }
+
     /// Gives settings values, in the whole network namespace. The companion table remembers what
     /// they were, for [`Kernel::cleanup`]; ask only one family for it. A setting that the kernel
     /// does not have is passed over.
@@ -542,6 +577,11 @@ impl<S: System> svc_core::Kernel<Renderer> for Kernel<S> {
         transaction: &Transaction<Key, Value>,
     ) -> Result<(), CommitFailure<Error>> {
         Self::commit(self, transaction)
+    }
+
+    /// A virtual server of somebody else at a front end that was refused is gone.
+    fn made_way(&mut self) -> bool {
+        std::mem::take(&mut self.made_way)
     }
 }
 

@@ -8,8 +8,10 @@ use svc_core::{Protocol, ServicePortName};
 /// The marks of an instance: those that share their highest 8 bits.
 ///
 /// Below, a mark holds a number of the service port and, in its last 2 bits, the protocol. Nothing
-/// else on the node may use these marks as a whole; single bits do no harm, as IPVS compares the
-/// whole mark.
+/// else on the node may use these marks as a whole; single bits that others set do no harm to us, as
+/// IPVS compares the whole mark. Nor do ours to them: a mark stays on the packet until it leaves the
+/// node, so it has none of the bits that the kubelet, kube-proxy and the CNI plugin portmap test there,
+/// to masquerade (13 and 14) and to drop (15).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Marks {
     prefix: u8,
@@ -26,6 +28,11 @@ impl Marks {
         let [prefix, .., last] = mark.to_be_bytes();
         let known = Protocol::ALL.get(usize::from(last & PROTOCOL_MASK));
         known.filter(|_| prefix == self.prefix).copied()
+    }
+
+    /// A mark that no service port gets.
+    pub(crate) fn spare(self) -> u32 {
+        self.mark(0, Protocol::Tcp)
     }
 
     fn mark(self, number: u32, protocol: Protocol) -> u32 {
@@ -48,6 +55,8 @@ impl Default for Marks {
 const PREFIX_SHIFT: u32 = 24;
 const PROTOCOL_BITS: u32 = 2;
 const PROTOCOL_MASK: u8 = 3;
+/// Bits 13 to 15.
+const OF_OTHERS: u32 = 0xe000;
 const NUMBERS: u32 = 1 << (PREFIX_SHIFT - PROTOCOL_BITS);
 
 /// Marks handed out.
@@ -103,7 +112,8 @@ impl Marked {
     pub(crate) fn learn(&mut self, held: impl Iterator<Item = (Bytes, u32)>) {
         self.held.clear();
         for (key, mark) in held {
-            if self.marks.protocol(mark).is_some() {
+            // One with bits of others is not kept.
+            if self.marks.protocol(mark).is_some() && mark & OF_OTHERS == 0 {
                 self.latest = self.latest.max(mark >> PROTOCOL_BITS & (NUMBERS - 1));
                 if !self.taken.contains(&mark) {
                     self.held.insert(key, mark);
@@ -123,7 +133,7 @@ impl Marked {
         let after = (1..NUMBERS).map(|step| (self.latest + step) % NUMBERS);
         let free = after.filter(|number| *number > 0).find(|number| {
             let mark = self.marks.mark(*number, protocol);
-            !self.taken.contains(&mark)
+            mark & OF_OTHERS == 0 && !self.taken.contains(&mark)
         })?;
         self.latest = free;
         Some(self.marks.mark(free, protocol))
@@ -154,6 +164,25 @@ mod tests {
             assert_eq!(Marks::default().protocol(mark), Some(protocol));
             assert_eq!(Marks::starting_with(1).protocol(mark), None);
         }
+    }
+
+    /// Those by which the kubelet and the CNI plugin portmap have packets masqueraded or dropped.
+    #[test]
+    fn no_mark_has_bits_of_others() {
+        let mut marked = Marked::new(Marks::default());
+        let mut seen = BTreeSet::new();
+        for number in 0..5000 {
+            let mark = marked.mark(&name(&format!("s{number}"), Protocol::Udp), empty());
+            let mark = mark.unwrap();
+            assert_eq!(mark & 0xe000, 0, "{mark:#x}");
+            assert_eq!(Marks::default().protocol(mark), Some(Protocol::Udp));
+            assert!(seen.insert(mark));
+        }
+        // One of an earlier version is not taken over.
+        let key = Bytes::from([1]);
+        marked.learn([(key.clone(), 0x5300_4000)].into_iter());
+        let fresh = marked.mark(&name("x", Protocol::Tcp), once(key)).unwrap();
+        assert_eq!(fresh & 0xe000, 0, "{fresh:#x}");
     }
 
     #[test]

@@ -42,6 +42,30 @@ pub fn wanted(strict_arp: StrictArp, release: &str) -> Vec<(Setting, u32)> {
     wanted
 }
 
+/// The settings without which Services do not work as they should, of those whose value is 0, each
+/// with what follows. A setting without a value is passed over: the kernel does not have it.
+pub fn lacking(mut value: impl FnMut(Setting) -> Option<u32>) -> Vec<(Setting, &'static str)> {
+    let needed = [
+        (
+            Setting::Conntrack,
+            "nothing is masqueraded: clients whose answers would take another way, such as those of \
+             a node port with an endpoint on another node, get none",
+        ),
+        (
+            Setting::ExpireNodestConn,
+            "packets of a connection are dropped when its endpoint is gone, also those of a UDP flow \
+             that goes on",
+        ),
+        (
+            Setting::IpForward,
+            "the node forwards no IPv4 packet to an endpoint",
+        ),
+    ];
+    let mut lacking = Vec::from(needed);
+    lacking.retain(|(setting, _)| value(*setting) == Some(0));
+    lacking
+}
+
 /// Whether the addresses of front ends stay unknown to the neighbours.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum StrictArp {
@@ -132,6 +156,21 @@ mod tests {
         let arp =
             format!("{always} net.ipv4.conf.all.arp_ignore=1 net.ipv4.conf.all.arp_announce=2");
         assert_eq!(set(StrictArp::On, "6.18.44"), arp);
+    }
+
+    #[test]
+    fn what_is_lacking_is_what_would_be_set() {
+        let wanted = wanted(StrictArp::Off, "6.1");
+        let all = lacking(|_| Some(0));
+        assert_eq!(all.len(), 3);
+        assert!(
+            all.iter()
+                .all(|(setting, _)| wanted.contains(&(*setting, 1)))
+        );
+        assert_eq!(lacking(|_| Some(1)), []);
+        assert_eq!(lacking(|_| None), []);
+        let one = lacking(|setting| Some(u32::from(setting != Setting::Conntrack)));
+        assert_eq!(one.len(), 1);
     }
 
     #[test]

@@ -331,6 +331,19 @@ fn a_front_end_that_somebody_else_serves_is_named_and_left_alone() {
     let dns = ServerId::At(Protocol::Udp, "10.96.0.2:53".parse().unwrap());
     assert!(held.servers.contains_key(&held_id(dns)));
     assert!(!held.addresses.contains(&at.ip()));
+    // A comparison finds it as it was.
+    reconciler.verify();
+    let settled = reconciler.settle(&mut kernel, 10).unwrap();
+    assert_eq!((settled.commits, reconciler.quarantine().len()), (0, 1));
+    // It goes: the front end comes back by the next comparison.
+    kernel.system().servers.remove(&taken);
+    reconciler.verify();
+    reconciler.settle(&mut kernel, 10).unwrap();
+    assert!(reconciler.quarantine().is_empty());
+    let held = kernel.system();
+    assert!(!held.servers[&taken].destinations.is_empty());
+    assert_ne!(held.servers[&taken], foreign_server(at));
+    assert!(held.addresses.contains(&at.ip()));
 }
 
 #[test]
@@ -357,4 +370,13 @@ fn a_scheduler_without_module_is_named() {
         reasons,
         ["no scheduler sh: load its module, modprobe ip_vs_sh"]
     );
+    let error = kernel.try_scheduler(Scheduler::SourceHashing).unwrap_err();
+    let said = error.to_string();
+    assert!(
+        said.starts_with("cannot use scheduler sh of module ip_vs_sh: ENOENT"),
+        "{said}"
+    );
+    let before = kernel.system().servers.clone();
+    kernel.try_scheduler(Scheduler::RoundRobin).unwrap();
+    assert_eq!(kernel.system().servers, before);
 }

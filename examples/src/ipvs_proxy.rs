@@ -1,10 +1,11 @@
 //! `ipvs-proxy`: a node's Services in IPVS.
 
 use std::error::Error;
+use std::fs;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use backend_ipvs::setting::wanted;
+use backend_ipvs::setting::{Setting, lacking, wanted};
 use backend_ipvs::{Kernel, Key, Line, Renderer, Settings, StrictArp, UnknownScheduler, Value};
 use nix::sys::utsname::uname;
 use svc_core::config::{IpvsConfig, ProxyMode};
@@ -20,7 +21,8 @@ use crate::proxy::Family;
 pub struct Args {
     #[command(flatten)]
     proxy: ProxyArgs,
-    /// Set the sysctls that kube-proxy sets; --cleanup puts them back
+    /// Set the sysctls that kube-proxy sets, without which Services do not work in full; --cleanup puts
+    /// them back
     #[arg(long)]
     set_sysctls: bool,
 }
@@ -153,13 +155,51 @@ impl Backend for Ipvs {
         Ok(kernel.timeout())
     }
 
+    /// Sysctls that are not set and are not to be set here. They belong to the network namespace, so
+    /// one family tells of them.
+    fn remarks(&self, family: &Family<Renderer, Kernel>) -> Vec<String> {
+        match (self.sysctls, family.reconciler.family()) {
+            (Sysctls::Keep, IpFamily::V4) => sysctl_remarks(|setting| {
+                let text = fs::read_to_string(format!("/proc/sys/{}", setting.path()));
+                text.ok()?.trim().parse().ok()
+            }),
+            (Sysctls::Keep | Sysctls::Set, _) => Vec::new(),
+        }
+    }
+
     fn title(&self, family: &Family<Renderer, Kernel>) -> String {
         format!("IPVS {}", family.reconciler.family())
     }
+}
+
+fn sysctl_remarks(value: impl FnMut(Setting) -> Option<u32>) -> Vec<String> {
+    let lacking = lacking(value).into_iter();
+    let remark = |(setting, follows)| format!("{setting} is 0: {follows}; --set-sysctls sets it");
+    lacking.map(remark).collect()
 }
 
 /// Whole seconds; less than one is one, as zero means something else.
 fn seconds(time: Duration) -> u32 {
     let whole = time.as_secs() + u64::from(time.subsec_nanos() > 0);
     u32::try_from(whole).unwrap_or(u32::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_sysctl_that_is_not_set_is_named_with_the_flag() {
+        let remarks = sysctl_remarks(|_| Some(0));
+        let names = [
+            "net.ipv4.vs.conntrack",
+            "net.ipv4.vs.expire_nodest_conn",
+            "net.ipv4.ip_forward",
+        ];
+        assert_eq!(remarks.len(), names.len());
+        for (remark, name) in remarks.iter().zip(names) {
+            assert!(remark.starts_with(&format!("{name} is 0: ")), "{remark}");
+            assert!(remark.ends_with("; --set-sysctls sets it"), "{remark}");
+        }
+    }
 }

@@ -26,6 +26,13 @@ pub trait Kernel<R: Render> {
         &mut self,
         transaction: &Transaction<R::Key, R::Value>,
     ) -> Result<(), CommitFailure<Self::Error>>;
+
+    /// Whether a reading found, since this was asked, that something is gone that was in the way of
+    /// service ports which were refused, such as an object of somebody else. Asked after each reading;
+    /// all that were set aside are tried again then.
+    fn made_way(&mut self) -> bool {
+        false
+    }
 }
 
 /// A commit that failed.
@@ -98,6 +105,9 @@ impl<R: Render> Reconciler<R> {
                 Action::Idle => return Ok(settled),
                 Action::Read => {
                     let held = kernel.read().map_err(Unsettled::Read)?;
+                    if kernel.made_way() {
+                        self.release();
+                    }
                     settled.drift = Some(self.on_read(held));
                 }
                 Action::Commit(transaction) => match kernel.commit(&transaction) {

@@ -145,7 +145,8 @@ pub enum Failure {
     /// It is not known what was applied.
     Unknown,
     /// The kernel refused objects of these service ports: they are set aside with the reason
-    /// until their plan changes, and all others are applied.
+    /// until their plan changes or they are [released](Reconciler::release), and all others are
+    /// applied.
     Refused(Vec<(ServicePortName, String)>),
 }
 
@@ -220,6 +221,16 @@ impl<R: Render> Reconciler<R> {
     /// Service ports that the kernel refused, with the reason.
     pub fn quarantine(&self) -> &BTreeMap<ServicePortName, String> {
         &self.quarantine
+    }
+
+    /// Puts the service ports that were set aside back in, as what was in their way may be gone: the
+    /// next [`Reconciler::poll`] asks for a reading, and what differs is committed. Those that the
+    /// kernel refuses again are set aside again.
+    pub fn release(&mut self) {
+        if !self.quarantine.is_empty() {
+            self.quarantine.clear();
+            self.verify = true;
+        }
     }
 
     /// The plan that the kernel should show, without health checks.

@@ -205,6 +205,23 @@ fn what_the_kernel_refuses_is_set_aside_until_it_changes() {
 }
 
 #[test]
+fn what_was_set_aside_is_tried_again_when_released() {
+    let mut node = Node::settled("");
+    node.change(&both());
+    let name = node.plan.service_ports.keys().next().unwrap().clone();
+    node.step(&Fault::RefusedWhole(name.clone()));
+    node.settle();
+    assert!(!node.serves([10, 96, 0, 1]) && node.reconciler.is_settled());
+    node.reconciler.release();
+    assert!(node.reconciler.quarantine().is_empty() && !node.reconciler.is_settled());
+    assert_eq!(node.settle(), ["read", "commit"]);
+    assert!(node.serves([10, 96, 0, 1]) && node.serves([10, 96, 0, 2]));
+    // Nothing is set aside, so there is nothing to do.
+    node.reconciler.release();
+    assert_eq!(node.settle(), [""; 0]);
+}
+
+#[test]
 fn a_plan_that_came_during_the_refusal_is_tried() {
     let mut node = Node::settled("");
     node.change(A);

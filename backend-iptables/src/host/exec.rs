@@ -55,14 +55,15 @@ impl Tools {
         Ok(String::from_utf8_lossy(&output.stdout).into_owned())
     }
 
-    /// Whether a rule is there, as `-C` tells.
-    pub(crate) fn check(&self, table: &str, rule: &[&str]) -> Result<bool, Error> {
+    /// Whether a jump from one chain to another is there, as `-C` tells.
+    pub(crate) fn jumps(&self, table: &str, from: &str, to: &str) -> Result<bool, Error> {
         let wait = self.lock_wait.as_secs().max(1).to_string();
-        let mut args = vec!["-w", &wait, "-t", table, "-C"];
-        args.extend(rule);
+        let args = ["-w", &wait, "-t", table, "-C", from, "-j", to];
         match self.run("", &args, &[]) {
             Ok(_) => Ok(true),
-            Err(Error::Failed { status: 1, .. }) => Ok(false),
+            Err(Error::Failed {
+                status, message, ..
+            }) if is_absent(status, &message, to) => Ok(false),
             Err(error) => Err(error),
         }
     }
@@ -91,6 +92,21 @@ impl Tools {
                 holder: holder(&path),
             },
         }
+    }
+}
+
+/// Whether `-C` failed as there is no such jump. Without the chain that it leads to, the tools fail as
+/// with a wrong command line, and name that chain.
+fn is_absent(status: i32, message: &str, to: &str) -> bool {
+    const NO_SUCH_RULE: i32 = 1;
+    const PARAMETER_PROBLEM: i32 = 2;
+    match status {
+        NO_SUCH_RULE => true,
+        PARAMETER_PROBLEM => {
+            message.contains(&format!("target `{to}'"))
+                || message.contains(&format!("Chain '{to}'"))
+        }
+        _ => false,
     }
 }
 
@@ -201,6 +217,20 @@ mod tests {
                    line 16: RULE_APPEND failed (Invalid argument): rule in chain SVC-T\n";
         assert_eq!(blamed_lines(nft), [15, 16]);
         assert!(!one_line(legacy).contains("Try `"));
+    }
+
+    #[test]
+    fn only_a_chain_or_rule_that_is_not_there_is_absent() {
+        let legacy =
+            "iptables v1.8.9 (legacy): Couldn't load target `SVC-T':No such file or directory";
+        let nft = "iptables v1.8.9 (nf_tables): Chain 'SVC-T' does not exist";
+        let no_rule = "iptables: Bad rule (does a matching rule exist in that chain?).";
+        assert!(is_absent(2, legacy, "SVC-T") && is_absent(2, nft, "SVC-T"));
+        assert!(is_absent(1, no_rule, "SVC-T"));
+        let other = "iptables v1.8.9 (legacy): unknown option \"--foo\"";
+        assert!(!is_absent(2, other, "SVC-T") && !is_absent(4, nft, "SVC-T"));
+        let table = "iptables v1.8.9 (nf_tables): table 'nat' does not exist";
+        assert!(!is_absent(3, table, "SVC-T") && !is_absent(2, legacy, "SVC-U"));
     }
 
     #[test]

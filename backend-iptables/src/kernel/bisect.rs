@@ -28,13 +28,13 @@ pub(super) fn refused(
         attempts: ATTEMPTS,
         refused: Vec::new(),
     };
-    let all = transaction.groups.iter();
-    let named: Vec<_> = all.filter(|group| group.name.is_some()).collect();
+    let named = without_removals(transaction);
+    let named: Vec<_> = named.iter().collect();
     if named.is_empty() {
         return error;
     }
-    // What all need goes first. What is left over stays for the next transaction, as it may
-    // still be in use.
+    // What all need goes first. What is left over stays for the next transaction, after a reading, as
+    // it may still be in use.
     if search.attempt(&[&shared(transaction)]).is_err() {
         return error;
     }
@@ -51,6 +51,25 @@ pub(super) fn refused(
         Ok(()) => Error::Refused(search.refused),
         Err(other) => other,
     }
+}
+
+/// The edits of service ports, but none that takes a chain or a set away: the edit by which it is no
+/// longer used may be another service port's, that of one that a front end passed to, so a part could
+/// be refused for what is missing from it.
+fn without_removals(transaction: &Transaction<Key, Value>) -> Vec<EditGroup<Key, Value>> {
+    let stays = |edit: &&Edit<Key, Value>| match edit.key {
+        Key::Chain(..) | Key::Set(_) => edit.after.is_some(),
+        Key::Entry(_) | Key::Stray(..) | Key::Jump(_) | Key::RouteLocalnet => true,
+    };
+    let named = transaction
+        .groups
+        .iter()
+        .filter(|group| group.name.is_some());
+    let stripped = named.map(|group| EditGroup {
+        name: group.name.clone(),
+        edits: group.edits.iter().filter(stays).cloned().collect(),
+    });
+    stripped.collect()
 }
 
 /// The edits that are for no service port and take nothing away.
@@ -116,5 +135,90 @@ impl Search<'_, '_> {
         let (first, second) = groups.split_at(groups.len() / 2);
         self.halve(first)?;
         self.halve(second)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use svc_core::{NamespacedName, Protocol};
+
+    use super::*;
+    use crate::key::{Entry, Goal, Table, Tree};
+    use crate::name::ChainName;
+
+    fn name(service: &str) -> ServicePortName {
+        ServicePortName {
+            service: NamespacedName::new("ns", service),
+            port: "".into(),
+            protocol: Protocol::Tcp,
+        }
+    }
+
+    fn chain(name: &str) -> (Key, ChainName) {
+        let chain = ChainName::new(name).unwrap();
+        (Key::Chain(Table::Nat, chain), chain)
+    }
+
+    fn group(service: &str, key: Key, before: Option<Value>, after: Option<Value>) -> Group {
+        EditGroup {
+            name: Some(name(service)),
+            edits: vec![Edit { key, before, after }],
+        }
+    }
+
+    type Group = EditGroup<Key, Value>;
+
+    /// A front end passes from a to b, and c is refused. As iptables-legacy does, the kernel takes
+    /// nothing of a transaction that removes a chain to which a front end still leads.
+    #[test]
+    fn who_hands_a_front_end_over_is_not_blamed() {
+        let (old, old_name) = chain("SVC-0a600001-t00080c");
+        let (new, new_name) = chain("SVC-0a600002-t00080c");
+        let (bad, _) = chain("SVC-0a600003-t00080c");
+        let entry = Key::Entry(Entry {
+            tree: Tree::External,
+            ip: [192, 0, 2, 1].into(),
+            protocol: Protocol::Tcp,
+            port: 80,
+        });
+        let rules = Value::Rules(Arc::from([]));
+        let to = |chain| Some(Value::To(Goal::Chain(chain)));
+        let mut heir = group("b", new, None, Some(rules.clone()));
+        heir.edits.push(Edit {
+            key: entry.clone(),
+            before: to(old_name),
+            after: to(new_name),
+        });
+        let transaction = Transaction {
+            groups: vec![
+                group("a", old.clone(), Some(rules.clone()), None),
+                heir,
+                group("c", bad.clone(), None, Some(rules)),
+            ],
+            base: Base::InUse,
+        };
+        let failed = || Error::Failed {
+            program: "iptables-restore".into(),
+            status: 1,
+            message: "no".into(),
+            lines: Vec::new(),
+        };
+        let mut passed = false;
+        let mut apply = |part: &Transaction<Key, Value>| {
+            let has = |key: &Key| part.edits().any(|edit| edit.key == *key);
+            let passes = passed || has(&entry);
+            if has(&bad) || has(&old) && !passes {
+                return Err(failed());
+            }
+            passed = passes;
+            Ok(())
+        };
+        let error = refused(&transaction, failed(), &BTreeSet::new(), &mut apply);
+        let Error::Refused(ports) = error else {
+            panic!("{error}");
+        };
+        assert_eq!(ports, [(name("c"), "no".into())]);
     }
 }

@@ -31,31 +31,17 @@ pub(super) fn create(family: IpFamily, sets: &BTreeSet<ChainName>) -> Result<(),
         IpFamily::V4 => "inet",
         IpFamily::V6 => "inet6",
     };
-    // Each client gets the time of its rule; that of the set only allows it.
-    restore(sets, |set, input| {
-        writeln!(
-            input,
-            "create {set} hash:ip family {family} timeout 0 maxelem {MAX_CLIENTS}"
-        )
-    })
-}
-
-/// Destroys sets that no rule uses.
-pub(super) fn destroy(sets: &BTreeSet<ChainName>) -> Result<(), Error> {
-    restore(sets, |set, input| writeln!(input, "destroy {set}"))
-}
-
-fn restore(
-    sets: &BTreeSet<ChainName>,
-    line: impl Fn(&ChainName, &mut String) -> std::fmt::Result,
-) -> Result<(), Error> {
     if sets.is_empty() {
         return Ok(());
     }
     let mut input = String::new();
     for set in sets {
-        // Writing to a string cannot fail.
-        let _ = line(set, &mut input);
+        // Each client gets the time of its rule; that of the set only allows it. Writing to a string
+        // cannot fail.
+        let _ = writeln!(
+            input,
+            "create {set} hash:ip family {family} timeout 0 maxelem {MAX_CLIENTS}"
+        );
     }
     run("ipset", &["-exist", "restore"], None, input.as_bytes()).map(drop)
 }

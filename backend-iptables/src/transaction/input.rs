@@ -213,6 +213,11 @@ impl Input {
         self.text.is_empty()
     }
 
+    /// How many parts the text has that the tools apply one after the other.
+    pub(crate) fn blocks(&self) -> usize {
+        self.text.lines().filter(|line| *line == "COMMIT").count()
+    }
+
     /// The service port that a line is for, the first line being 1.
     pub(crate) fn owner<'a>(
         &self,

@@ -153,8 +153,11 @@ where
             Cause::Disturbance | Cause::Check => self.family.reconciler.verify(),
             Cause::Change | Cause::Retry | Cause::Audit => {}
         }
+        let aside = self.family.reconciler.quarantine().len();
         self.pace.start();
         let result = self.family.settle();
+        // What was set aside and no longer is was not there: nobody else took it away.
+        let settled_before = settled_before && self.family.reconciler.quarantine().len() >= aside;
         let now = clock.now();
         let took = now.saturating_sub(start);
         let end = match &result {

@@ -19,6 +19,7 @@ use backend_nftables::rule::Family as TableFamily;
 use svc_core::IpFamily;
 use svc_core::config::ProxyMode;
 
+pub(super) use ipvs::replace_kube_proxys_servers;
 pub(super) use probe::agrees;
 
 use crate::backend::NFTABLES_TABLE;

@@ -67,6 +67,10 @@ fn main() -> ExitCode {
                 "ipvs_of_kube_proxy_to_nftables",
                 takeover::b273_what_kube_proxy_leaves_goes,
             ),
+            trial(
+                "ipvs_of_kube_proxy_to_ipvs",
+                takeover::kube_proxys_servers_make_way,
+            ),
             trial("ipvs_persistence", connections::persistence),
             trial("ipvs_draining", connections::draining),
             trial("ipvs_draining_the_last", connections::draining_the_last),

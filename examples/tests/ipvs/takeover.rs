@@ -50,20 +50,7 @@ pub(crate) fn own_backends() {
 pub(crate) fn b273_what_kube_proxy_leaves_goes() {
     load_modules();
     let rig = Rig::new();
-    // The kernel loads modules for the rules now, and not while a stream keeps an emulated machine busy.
-    let mut first = rig.start(NFTABLES, &[]);
-    rig.await_synced(&mut first);
-    first.stop();
-    rig.tool("nft", &["flush", "ruleset"], "");
-    let node = rig.sandbox.node();
-    node.set_sysctls(&[("net/ipv4/vs/conntrack", "1")]).unwrap();
-    for words in KUBE_LINK {
-        let words: Vec<&str> = words.split(' ').collect();
-        rig.tool("ip", &words, "");
-    }
-    rig.tool("ipset", &["restore"], KUBE_SETS);
-    rig.tool("ipvsadm", &["-R"], KUBE_SERVERS);
-    rig.tool("iptables-nft-restore", &["--noflush"], KUBE_CHAINS);
+    leave_what_kube_proxy_leaves(&rig);
     let loops = rig.stream();
     let mut session = udp(&rig);
     stream_on(&loops, 100);
@@ -86,6 +73,85 @@ pub(crate) fn b273_what_kube_proxy_leaves_goes() {
     let mut agent = rig.start(NFTABLES, &["--take-over"]);
     agent.until_logged("removed kube-proxy's ipsets");
     assert_eq!(rig.tool("ipvsadm", &["-Sn"], ""), "");
+    assert_others_are_gone(&rig);
+    stream_on(&loops, 150);
+    end_stream(loops);
+    assert_goes_on(&mut session);
+    let log = agent.stop();
+    assert!(!log.contains("cannot remove"), "{log}");
+}
+
+/// IPVS after IPVS: kube-proxy's virtual servers are at the very front ends, so they go first.
+pub(crate) fn kube_proxys_servers_make_way() {
+    load_modules();
+    let rig = Rig::new();
+    leave_what_kube_proxy_leaves(&rig);
+    let mut session = udp(&rig);
+    let to = format!("{CLUSTER_IP}:80").parse().unwrap();
+    let mut long =
+        Session::open(rig.sandbox.outside(), None, to, Transport::Tcp, PATIENCE).unwrap();
+
+    // Ours cannot be there beside them, and nobody's are touched.
+    let mut watching = rig.start(IPVS_PROXY, &["--set-sysctls"]);
+    watching.until_logged("virtual server 10.96.0.10:80/tcp exists and is not ours");
+    watching.until_logged("--take-over removes");
+    assert!(lines(KUBE_SERVERS).is_subset(&lines(&servers(&rig))));
+    watching.stop();
+    let loops = rig.stream();
+    stream_on(&loops, 50);
+    end_stream(loops);
+
+    let mut agent = rig.start(IPVS_PROXY, &["--set-sysctls", "--take-over"]);
+    agent.until_logged("our virtual servers are in the place of kube-proxy's");
+    agent.until_logged("removed kube-proxy's ipsets");
+    let held = servers(&rig);
+    assert!(lines(KUBE_SERVERS).is_subset(&lines(&held)), "{held}");
+    let addresses = rig.tool("ip", &["-o", "addr"], "");
+    assert!(
+        addresses.contains("svc-ipvs4    inet 10.96.0.10/32"),
+        "{addresses}"
+    );
+    assert_others_are_gone(&rig);
+    let loops = rig.stream();
+    stream_on(&loops, 150);
+    end_stream(loops);
+    assert_goes_on(&mut session);
+    // What began before goes on, and the kernel is as it was told to be.
+    let expires = "/proc/sys/net/ipv4/vs/expire_nodest_conn";
+    assert_eq!(rig.tool("cat", &[expires], ""), "1\n");
+    let outcome = long.ask(PATIENCE).unwrap();
+    assert!(outcome.pod().is_some(), "{outcome:?}");
+    rig.await_metric(
+        &mut agent,
+        "svc_proxy_service_ports{ip_family=\"IPv4\"}",
+        |n| n > 1.0,
+    );
+    let quarantined = rig.metric(&agent.metrics, "svc_proxy_quarantined_service_port");
+    assert_eq!(quarantined, None);
+    let log = agent.stop();
+    assert!(!log.contains("cannot remove"), "{log}");
+}
+
+/// What a kube-proxy of IPVS mode leaves when it is stopped.
+fn leave_what_kube_proxy_leaves(rig: &Rig) {
+    // The kernel loads modules for the rules now, and not while a stream keeps an emulated machine busy.
+    let mut first = rig.start(NFTABLES, &[]);
+    rig.await_synced(&mut first);
+    first.stop();
+    rig.tool("nft", &["flush", "ruleset"], "");
+    let node = rig.sandbox.node();
+    node.set_sysctls(&[("net/ipv4/vs/conntrack", "1")]).unwrap();
+    for words in KUBE_LINK {
+        let words: Vec<&str> = words.split(' ').collect();
+        rig.tool("ip", &words, "");
+    }
+    rig.tool("ipset", &["restore"], KUBE_SETS);
+    rig.tool("ipvsadm", &["-R"], KUBE_SERVERS);
+    rig.tool("iptables-nft-restore", &["--noflush"], KUBE_CHAINS);
+}
+
+/// Link, sets and chains of kube-proxy are gone; those of the kubelet and of others are not.
+fn assert_others_are_gone(rig: &Rig) {
     let links = rig.tool("ip", &["-o", "link"], "");
     assert!(!links.contains("kube-ipvs0"), "{links}");
     assert_eq!(rig.tool("ipset", &["list", "-name"], ""), "KUBE-SRC-AAAA\n");
@@ -97,11 +163,10 @@ pub(crate) fn b273_what_kube_proxy_leaves_goes() {
         [":KUBE-FIREWALL - [0:0]", ":KUBE-ROUTER-INPUT - [0:0]"],
         "{left}"
     );
-    stream_on(&loops, 150);
-    end_stream(loops);
-    assert_goes_on(&mut session);
-    let log = agent.stop();
-    assert!(!log.contains("cannot remove"), "{log}");
+}
+
+fn servers(rig: &Rig) -> String {
+    rig.tool("ipvsadm", &["-Sn"], "")
 }
 
 fn lines(text: &str) -> BTreeSet<&str> {

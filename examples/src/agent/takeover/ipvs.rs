@@ -12,7 +12,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use backend_ipvs::error::Error;
-use backend_ipvs::{HeldId, Key, Live, Request, ServerId, Settings, System};
+use backend_ipvs::{HeldId, Key, Live, Request, Scheduler, ServerId, Settings, System};
 use backend_nftables::netlink::Conntrack;
 use nix::errno::Errno;
 use svc_core::{IpFamily, Protocol};
@@ -45,7 +45,10 @@ pub(super) fn remove_own(family: IpFamily) -> Result<(), String> {
 pub(super) fn remove_kube_proxy() -> Result<(), String> {
     if Path::new(CONNECTIONS).exists() {
         for family in IpFamily::ALL {
-            replaced(family, || remove_foreign(family))?;
+            // Without any there is nothing to wait for.
+            if !foreign(family)?.is_empty() {
+                replaced(family, || remove(family, foreign(family)?))?;
+            }
         }
     }
     let removed = Rtnl::open().and_then(|mut links| links.delete_link(super::KUBE_LINK));
@@ -55,7 +58,50 @@ pub(super) fn remove_kube_proxy() -> Result<(), String> {
     }
 }
 
-fn remove_foreign(family: IpFamily) -> Result<(), String> {
+/// Removes kube-proxy's virtual servers of a family and at once makes ours, at the same front ends.
+///
+/// The kernel keeps the connections of a destination that goes, and they go on when one comes at the
+/// same front end with the same address. What comes between the two is answered by nobody, so what
+/// connection tracking knows of UDP is forgotten: a flow that began there would never be translated.
+///
+/// A scheduler that the kernel does not have is found out before anything is removed.
+pub(in crate::agent) fn replace_kube_proxys_servers(
+    family: IpFamily,
+    scheduler: Scheduler,
+    make: impl FnOnce() -> Result<(), String>,
+) -> Result<(), String> {
+    let kernel = backend_ipvs::Kernel::open(&Settings::default(), family);
+    let tried = kernel.and_then(|mut kernel| kernel.try_scheduler(scheduler));
+    tried.map_err(|error| one_line(&error))?;
+    let theirs = foreign(family)?;
+    let udp = theirs.iter().filter_map(|id| match id {
+        ServerId::At(Protocol::Udp, at) => Some(*at),
+        ServerId::At(..) | ServerId::Marked(..) => None,
+    });
+    let udp = udp.collect();
+    keeping_connections(|| {
+        remove(family, theirs)?;
+        make()
+    })?;
+    forget(family, &udp)
+}
+
+/// With `expire_nodest_conn` the kernel ends connections as soon as their destination is gone: not
+/// while it is only replaced. Where the setting cannot be written they end.
+fn keeping_connections(work: impl FnOnce() -> Result<(), String>) -> Result<(), String> {
+    let before = fs::read(EXPIRE_NODEST_CONN).ok();
+    let changed = before.filter(|_| fs::write(EXPIRE_NODEST_CONN, "0\n").is_ok());
+    let result = work();
+    if let Some(before) = changed
+        && let Err(error) = fs::write(EXPIRE_NODEST_CONN, before)
+    {
+        return result.and(Err(format!("{EXPIRE_NODEST_CONN}: {error}")));
+    }
+    result
+}
+
+/// Virtual servers that are not of our backend.
+fn foreign(family: IpFamily) -> Result<Vec<ServerId>, String> {
     let settings = Settings::default();
     let kernel = backend_ipvs::Kernel::open(&settings, family);
     let own = match kernel.and_then(|mut kernel| kernel.read()) {
@@ -78,13 +124,13 @@ fn remove_foreign(family: IpFamily) -> Result<(), String> {
             own.contains_key(&Key::Server(id))
         }),
     };
-    let gone: Vec<Request> = ids
-        .filter(|id| !is_own(id))
-        .map(Request::DeleteServer)
-        .collect();
-    if gone.is_empty() {
-        return Ok(());
-    }
+    Ok(ids.filter(|id| !is_own(id)).collect())
+}
+
+fn remove(family: IpFamily, servers: Vec<ServerId>) -> Result<(), String> {
+    let live = Live::open(&Settings::default(), family);
+    let mut live = live.map_err(|error| one_line(&error))?;
+    let gone: Vec<Request> = servers.into_iter().map(Request::DeleteServer).collect();
     for answer in live.change(&gone).map_err(|error| one_line(&error))? {
         match answer {
             // Somebody was faster.
@@ -177,6 +223,7 @@ fn is_kube_proxys(set: &str) -> bool {
 /// How long connections may take to end; the agent does nothing else meanwhile.
 const GRACE: Duration = Duration::from_secs(2);
 const IP_FORWARD: &str = "/proc/sys/net/ipv4/ip_forward";
+const EXPIRE_NODEST_CONN: &str = "/proc/sys/net/ipv4/vs/expire_nodest_conn";
 const CONNECTIONS: &str = "/proc/thread-self/net/ip_vs_conn";
 /// States before the last packet.
 const OPEN: [&str; 7] = [
