@@ -256,6 +256,31 @@ fn foreign_change_is_repaired_and_counted_as_one() {
 }
 
 #[test]
+fn a_foreign_change_that_cannot_be_repaired_is_compared_again_by_the_retry() {
+    let mut rig = web();
+    rig.settle();
+    let before = rig.held();
+    rig.kernel.0.borrow_mut().kernel.held.clear();
+    rig.kernel.0.borrow_mut().broken = true;
+    rig.clock.pass(Duration::from_secs(60));
+    rig.looped.disturbed(rig.clock.now());
+    assert_eq!(rig.run(), Some(Cause::Disturbance));
+    // B-242: ever more rarely.
+    let mut waits = Vec::new();
+    for _ in 0..8 {
+        let wait = rig.looped.next().unwrap() - rig.clock.now();
+        rig.clock.pass(wait);
+        assert_eq!(rig.run(), Some(Cause::Retry));
+        waits.push(wait);
+    }
+    assert!(waits[7] >= PERIODS.retry_most, "{waits:?}");
+    rig.kernel.0.borrow_mut().broken = false;
+    rig.clock.pass(PERIODS.retry_most * 2);
+    assert_eq!(rig.run(), Some(Cause::Retry));
+    assert_eq!(rig.held(), before);
+}
+
+#[test]
 fn slow_check_reads_and_writes_nothing() {
     let mut rig = web();
     rig.settle();
