@@ -365,7 +365,7 @@ where
             Ok((settled, _)) if settled.drift.is_none() => Compared::Changes,
             Ok(_) | Err(_) => Compared::Whole,
         };
-        let conntrack = matches!(&run.result, Ok((_, applied)) if applied.conntrack);
+        let stale_flows = run.may_leave_stale_flows();
         let summary = RunSummary {
             cause,
             took: run.took,
@@ -401,7 +401,7 @@ where
         if let Err(cause) = self.parts.backend.applied(kernel, &checks) {
             error!(%family, error = one_line(&*cause), "health-check ports are not admitted");
         }
-        if conntrack && let Some(flows) = &self.parts.flows {
+        if stale_flows && let Some(flows) = &self.parts.flows {
             flows.look(family);
         }
         self.remarks_soon();
