@@ -384,6 +384,10 @@ where
             return;
         };
         of_family.quarantine = quarantine;
+        if self.parts.flows.is_none() {
+            // Nobody will ever look for them.
+            of_family.retired.clear();
+        }
         if summary.result.is_err() {
             return;
         }

@@ -1,6 +1,6 @@
 //! What an agent knows of itself, for everybody who asks.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
@@ -89,7 +89,7 @@ pub(super) struct FamilyStatus {
     pub(super) oldest: Option<Duration>,
     pub(super) quarantine: BTreeMap<ServicePortName, String>,
     /// UDP front ends that are gone and whose entries were not looked for yet.
-    pub(super) retired: Vec<FrontendAddress>,
+    pub(super) retired: BTreeSet<FrontendAddress>,
     pub(super) sync: Histogram,
     pub(super) full: Histogram,
     pub(super) partial: Histogram,
@@ -197,7 +197,7 @@ impl FamilyStatus {
             generation: 0,
             oldest: None,
             quarantine: BTreeMap::new(),
-            retired: Vec::new(),
+            retired: BTreeSet::new(),
             sync: Histogram::new(SYNC),
             full: Histogram::new(SYNC),
             partial: Histogram::new(SYNC),
