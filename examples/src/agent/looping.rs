@@ -426,7 +426,12 @@ where
         let (Some(period), Some(at)) = (self.parts.asked, self.ask_at) else {
             return;
         };
-        if at > now || self.gate != Gate::Open {
+        if at > now {
+            return;
+        }
+        if self.gate != Gate::Open {
+            // Nothing is there to be changed; a time that is past would keep the loop awake.
+            self.ask_at = Some(now + period);
             return;
         }
         for looped in &mut self.parts.families {
@@ -509,3 +514,6 @@ where
         self.remarks_at.get_or_insert(at);
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,156 @@
+use std::collections::VecDeque;
+use std::error::Error;
+
+use svc_core::config::ProxyMode;
+use svc_core::testing::{Scenario, Toy};
+use svc_core::{NodeConfig, Pretend, Reconciler, Render};
+
+use super::*;
+use crate::agent::backend::{Families, Notices};
+use crate::agent::jitter::Jitter;
+use crate::agent::pace::Periods;
+use crate::agent::presence::Estate;
+use crate::agent::status::Status;
+use crate::backend;
+use crate::proxy::Family;
+
+type ToyKernel = Pretend<<Toy as Render>::Key, <Toy as Render>::Value>;
+
+/// A backend that writes to memory, and says what it is told to.
+#[derive(Default)]
+struct InMemory {
+    /// What [`Backend::disturbed`] says.
+    disturbed: VecDeque<bool>,
+}
+
+impl Backend for InMemory {
+    type Render = Toy;
+    type Kernel = ToyKernel;
+
+    const MODE: ProxyMode = ProxyMode::Iptables;
+    const PURE: backend::Backend = backend::Backend::Core;
+
+    fn manages(&self) -> String {
+        String::new()
+    }
+
+    fn open(&self, _: &NodeConfig) -> Result<Families<Self>, Box<dyn Error>> {
+        let family = |family| Family {
+            reconciler: Reconciler::new(Toy::default(), family),
+            kernel: Pretend(Default::default()),
+        };
+        Ok(IpFamily::ALL.map(family).into())
+    }
+
+    fn clean_up(&self, _: &mut Family<Toy, ToyKernel>) -> Result<(), Box<dyn Error>> {
+        Ok(())
+    }
+
+    fn follow(
+        &mut self,
+        _: &mut Families<Self>,
+        _: &NodeConfig,
+    ) -> Result<Notices, Box<dyn Error>> {
+        Ok(Notices::Asked(PERIOD))
+    }
+
+    fn disturbed(&mut self, _: &mut ToyKernel) -> Result<bool, Box<dyn Error>> {
+        Ok(self.disturbed.pop_front().unwrap_or_default())
+    }
+
+    fn title(&self, _: &Family<Toy, ToyKernel>) -> String {
+        "memory".into()
+    }
+
+    fn print(&self, _: IpFamily, _: &<Toy as Render>::Key, _: &<Toy as Render>::Value) -> String {
+        String::new()
+    }
+}
+
+const PERIOD: Duration = Duration::from_secs(30);
+
+fn scenario(text: &str) -> Scenario {
+    format!("config mode=iptables\n node n1 198.18.0.10\n {text}")
+        .parse()
+        .unwrap()
+}
+
+/// An agent that was told nothing yet, whose time to ask has come.
+fn agent(text: &str) -> Agent<InMemory> {
+    let config = scenario(text).config.clone();
+    let clock = SystemClock::start();
+    let shared = Shared::new(Status::new(InMemory::MODE, PERIOD), clock);
+    let periods = Periods {
+        min: Duration::ZERO,
+        check: Duration::from_secs(3600),
+        check_share: 1000,
+        retry_first: Duration::from_millis(250),
+        retry_most: PERIOD,
+    };
+    let backend = InMemory::default();
+    let families = backend.open(&config).unwrap().into_iter();
+    // Each test has a name of its own.
+    let name = format!("test of {text} in {}", std::process::id());
+    let mut agent = Agent::new(Parts {
+        families: families
+            .map(|family| FamilyLoop::new(family, periods, Jitter::seeded(1)))
+            .collect(),
+        backend,
+        planner: Planner::new(config),
+        clock,
+        health_ports: HealthPorts::start(shared.clone()).unwrap(),
+        shared,
+        flows: None,
+        announcer: Announcer::new(None),
+        asked: Some(PERIOD),
+        audits: Audits::None,
+        presence: Presence::claim(Estate::new(InMemory::MODE, name)),
+        take_over: false,
+    });
+    agent.ask_at = Some(clock.now());
+    // It would run programs of the host.
+    agent.others = Others::Done;
+    agent
+}
+
+/// What the loop does each time that it wakes.
+fn turn(agent: &mut Agent<InMemory>) {
+    agent.plan();
+    agent.ask();
+    agent.audit();
+    agent.sync();
+    agent.tick();
+    agent.rival();
+    agent.remark();
+}
+
+#[test]
+fn b237_the_loop_rests_while_lists_are_missing() {
+    let mut agent = agent("");
+    turn(&mut agent);
+    assert_eq!(agent.gate, Gate::Shut);
+    let wait = agent.wait().unwrap();
+    assert!(wait > PERIOD / 2, "{wait:?}");
+    // The same while all but the Node is there.
+    agent.gate = Gate::AwaitsNode(agent.parts.clock.now() + NODE_PATIENCE);
+    agent.ask_at = Some(agent.parts.clock.now());
+    turn(&mut agent);
+    let wait = agent.wait().unwrap();
+    assert!(wait > PERIOD / 2, "{wait:?}");
+}
+
+#[test]
+fn others_are_asked_for_once_the_lists_are_there() {
+    let mut agent = agent("service web ip=10.96.0.1 port=80");
+    for event in scenario("service web ip=10.96.0.1 port=80").events() {
+        agent.event(event, Instant::now());
+    }
+    turn(&mut agent);
+    assert_eq!(agent.gate, Gate::Open);
+    agent.parts.backend.disturbed = VecDeque::from([true]);
+    agent.ask_at = Some(agent.parts.clock.now());
+    agent.ask();
+    assert!(agent.parts.backend.disturbed.is_empty());
+    assert!(agent.ask_at > Some(agent.parts.clock.now() + PERIOD / 2));
+    assert_eq!(agent.wait(), Some(Duration::ZERO));
+}
