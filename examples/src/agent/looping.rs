@@ -6,7 +6,7 @@ mod rival;
 mod tell;
 
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use svc_core::{
     Event, Flow, IpFamily, Kernel, ObjectKind, Plan, Planner, WatchEvent, explain_verdict,
@@ -63,6 +63,8 @@ pub(super) struct Agent<B: Backend> {
     gate: Gate,
     /// When the oldest event that is not planned yet was sent.
     unplanned: Option<Duration>,
+    /// When what the next event of an EndpointSlice tells of happened.
+    triggered: Option<SystemTime>,
     ask_at: Option<Duration>,
     tick_at: Option<Duration>,
     audit_at: Option<Duration>,
@@ -109,6 +111,7 @@ where
         Self {
             gate: Gate::Shut,
             unplanned: None,
+            triggered: None,
             ask_at: parts.asked.map(|period| now + period),
             tick_at: Some(now),
             audit_at: match parts.audits {
@@ -206,11 +209,7 @@ where
                     self.open();
                 }
             }
-            Input::Triggered(at) => {
-                let mut status = self.parts.shared.lock();
-                let families = status.families.values_mut();
-                families.for_each(|family| family.triggers.push(at));
-            }
+            Input::Triggered(at) => self.triggered = Some(at),
             Input::Disturbed(family) => self.disturbed(family),
             Input::Explain(flow, answer) => {
                 // Whoever asked may have gone.
@@ -225,6 +224,7 @@ where
         let nodes_complete = matches!(event, Event::Node(WatchEvent::InitDone));
         let of_node = matches!(event, Event::Node(_));
         let of_endpoints = matches!(event, Event::EndpointSlice(_));
+        let triggered = self.cause_of(&event);
         let changes = self.parts.planner.handle(event);
         let now = self.parts.clock.at(at);
         if !changes.services.is_empty() || changes.node == svc_core::NodeChange::Changed {
@@ -246,11 +246,28 @@ where
             };
             count.total += 1;
             count.pending += 1;
+            if let Some((family, at)) = triggered {
+                status.triggered(family, at);
+            }
         }
         if of_node {
             status.node_listed |= nodes_complete;
             let name = &self.parts.planner.config().name;
             status.node = self.parts.planner.state().node(name).cloned();
+        }
+    }
+
+    /// When what led to a changed slice happened, and the family that is changed; of each once.
+    fn cause_of(&mut self, event: &Event) -> Option<(IpFamily, SystemTime)> {
+        match event {
+            Event::EndpointSlice(WatchEvent::Apply(slice)) => {
+                self.triggered.take().map(|at| (slice.family, at))
+            }
+            Event::EndpointSlice(_) => {
+                self.triggered = None;
+                None
+            }
+            Event::Service(_) | Event::Node(_) | Event::ServiceCidr(_) => None,
         }
     }
 
@@ -296,6 +313,7 @@ where
                 family.change(&delta, since);
             }
         }
+        self.parts.shared.lock().planned();
         if self.others == Others::Unknown {
             self.prepare();
         }

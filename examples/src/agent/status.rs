@@ -45,6 +45,9 @@ impl Shared {
     }
 }
 
+/// Most times kept of one family: changes may come for days while a kernel fails.
+const TRIGGERS: usize = 10_000;
+
 /// See [`Shared`].
 #[derive(Debug)]
 pub(super) struct Status {
@@ -97,7 +100,8 @@ pub(super) struct FamilyStatus {
     pub(super) programming: Histogram,
     pub(super) conntrack: Histogram,
     pub(super) conntrack_deleted: u64,
-    pub(super) triggers: Vec<SystemTime>,
+    /// When that happened which waits for the kernel; of changes of EndpointSlices.
+    triggers: Vec<SystemTime>,
     pub(super) last_success: Option<Duration>,
     pub(super) last_queued: Option<Duration>,
     pub(super) failures: BTreeMap<Compared, u64>,
@@ -153,6 +157,25 @@ impl Status {
         if let Some(status) = self.families.get_mut(&family) {
             status.oldest.get_or_insert(since);
             status.last_queued = Some(since);
+        }
+    }
+
+    /// A change of an EndpointSlice that is not planned yet is the consequence of what happened then.
+    pub(super) fn triggered(&mut self, family: IpFamily, at: SystemTime) {
+        let Some(status) = self.families.get_mut(&family) else {
+            return;
+        };
+        if status.triggers.len() < TRIGGERS {
+            status.triggers.push(at);
+        }
+    }
+
+    /// Every change is planned: of what makes no difference to the kernel no time is taken.
+    pub(super) fn planned(&mut self) {
+        for status in self.families.values_mut() {
+            if status.oldest.is_none() {
+                status.triggers.clear();
+            }
         }
     }
 

@@ -154,3 +154,50 @@ fn others_are_asked_for_once_the_lists_are_there() {
     assert!(agent.ask_at > Some(agent.parts.clock.now() + PERIOD / 2));
     assert_eq!(agent.wait(), Some(Duration::ZERO));
 }
+
+/// Number of times of the latency of network programming.
+fn programmed(agent: &Agent<InMemory>, family: IpFamily) -> u64 {
+    let status = agent.parts.shared.lock();
+    status.families[&family].programming.count()
+}
+
+#[test]
+fn b307_a_time_counts_for_the_family_that_it_is_of_and_once() {
+    let web = "service web ip=10.96.0.1 port=80\n slice web-1 web port=80";
+    let mut agent = agent(&format!("{web} 10.64.1.7"));
+    for event in scenario(web).events() {
+        agent.event(event, Instant::now());
+    }
+    turn(&mut agent);
+    let slice = |endpoints: &str| {
+        let events = scenario(&format!("{web} {endpoints}")).events();
+        let slice = events.into_iter().find_map(|event| match event {
+            Event::EndpointSlice(WatchEvent::InitApply(slice)) => Some(slice),
+            Event::EndpointSlice(_)
+            | Event::Service(_)
+            | Event::Node(_)
+            | Event::ServiceCidr(_) => None,
+        });
+        Event::EndpointSlice(WatchEvent::Apply(slice.unwrap()))
+    };
+    let tell = |agent: &mut Agent<InMemory>, endpoints| {
+        for input in [
+            Input::Triggered(SystemTime::now()),
+            Input::Event(slice(endpoints)),
+        ] {
+            let at = Instant::now();
+            agent.take(Told { at, input });
+        }
+        turn(agent);
+    };
+    tell(&mut agent, "10.64.1.1");
+    let both = |agent: &Agent<InMemory>| IpFamily::ALL.map(|family| programmed(agent, family));
+    assert_eq!(both(&agent), [1, 0]);
+    // What changes no plan is not kept for a later change.
+    tell(&mut agent, "10.64.1.1");
+    tell(&mut agent, "10.64.1.1 10.64.1.9!dead");
+    tell(&mut agent, "10.64.1.1 10.64.1.2");
+    assert_eq!(both(&agent), [2, 0]);
+    let kept = format!("{:?}", agent.parts.shared.lock().families);
+    assert_eq!(kept.matches("triggers: []").count(), 2, "{kept}");
+}
