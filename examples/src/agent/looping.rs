@@ -1,6 +1,7 @@
 //! The thread of an agent: inputs in, kernels made to match, everybody else told.
 
 mod audit;
+mod listen;
 mod others;
 mod rival;
 mod tell;
@@ -8,9 +9,7 @@ mod tell;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant, SystemTime};
 
-use svc_core::{
-    Event, Flow, IpFamily, Kernel, ObjectKind, Plan, Planner, WatchEvent, explain_verdict,
-};
+use svc_core::{Event, Flow, IpFamily, Kernel, ObjectKind, Planner, WatchEvent, explain_verdict};
 use tracing::{debug, error, info, trace, warn};
 
 use super::backend::Backend;
@@ -71,6 +70,8 @@ pub(super) struct Agent<B: Backend> {
     /// When to ask again whether the other agent is still there.
     rival_at: Option<Duration>,
     remarks_at: Option<Duration>,
+    /// When to try again to open the health-check ports that are not.
+    listen_at: Option<Duration>,
     deaf: Vec<Deaf>,
     others: Others,
     stopped: Option<&'static str>,
@@ -121,6 +122,7 @@ where
             // What was found at start goes to the status first.
             rival_at: Some(now),
             remarks_at: None,
+            listen_at: None,
             deaf: Vec::new(),
             others: Others::Unknown,
             stopped: None,
@@ -156,6 +158,7 @@ where
             self.audit();
             self.sync();
             self.tick();
+            self.listen_again();
             self.rival();
             self.remark();
         }
@@ -176,6 +179,7 @@ where
             self.rival_at,
             self.tick_at,
             self.remarks_at,
+            self.listen_at,
         ];
         let next = families.chain(others.into_iter().flatten()).min()?;
         Some(next.saturating_sub(now))
@@ -409,16 +413,13 @@ where
         if summary.result.is_err() {
             return;
         }
-        // The health checks alone: a copy of the plan would cost as much as it is long.
-        let mut checks = Plan::empty(family, of_family.plan.node.clone());
-        checks
-            .health_checks
-            .clone_from(&of_family.plan.health_checks);
+        let checks = listen::checks(family, of_family);
         drop(status);
         // The order of B-264: rules, health mark, health-check listeners, conntrack.
-        self.deaf
-            .retain(|deaf| svc_core::IpFamily::of(deaf.at.ip()) != family);
-        self.deaf.extend(self.parts.health_ports.apply(&checks));
+        self.listen(&checks);
+        let Some(looped) = self.parts.families.get_mut(at) else {
+            return;
+        };
         let kernel = &mut looped.family_mut().kernel;
         if let Err(cause) = self.parts.backend.applied(kernel, &checks) {
             error!(%family, error = one_line(&*cause), "health-check ports are not admitted");

@@ -3,7 +3,9 @@ use std::error::Error;
 
 use svc_core::config::ProxyMode;
 use svc_core::testing::{Scenario, Toy};
-use svc_core::{NodeConfig, Pretend, Reconciler, Render};
+use svc_core::{
+    HealthCheck, NamespacedName, NodeConfig, NodePlan, Plan, Pretend, Reconciler, Render,
+};
 
 use super::*;
 use crate::agent::backend::{Families, Notices};
@@ -120,6 +122,7 @@ fn turn(agent: &mut Agent<InMemory>) {
     agent.audit();
     agent.sync();
     agent.tick();
+    agent.listen_again();
     agent.rival();
     agent.remark();
 }
@@ -200,4 +203,41 @@ fn b307_a_time_counts_for_the_family_that_it_is_of_and_once() {
     assert_eq!(both(&agent), [2, 0]);
     let kept = format!("{:?}", agent.parts.shared.lock().families);
     assert_eq!(kept.matches("triggers: []").count(), 2, "{kept}");
+}
+
+#[test]
+fn b204_a_port_that_is_taken_is_opened_once_it_is_free() {
+    let taken = std::net::TcpListener::bind("127.0.0.4:0").unwrap();
+    let at = taken.local_addr().unwrap();
+    let mut agent = agent("");
+    let family = IpFamily::V4;
+    let mut node = NodePlan::bare("n1");
+    node.node_ports.addresses = [at.ip()].into();
+    let mut plan = Plan::empty(family, node.into());
+    let check = HealthCheck {
+        port: at.port(),
+        local_endpoints: 1,
+    };
+    let web = NamespacedName::new("default", "web");
+    plan.health_checks.insert(web, check);
+    let applied = |agent: &mut Agent<InMemory>| {
+        let mut status = agent.parts.shared.lock();
+        status.families.get_mut(&family).unwrap().plan = plan.clone();
+        drop(status);
+        agent.listen(&plan);
+    };
+    applied(&mut agent);
+    assert_eq!(agent.deaf.len(), 1);
+    assert!(agent.wait().unwrap() <= listen::LISTEN_AGAIN);
+    // Runs do not put it off.
+    let next = agent.listen_at;
+    applied(&mut agent);
+    assert_eq!(agent.listen_at, next);
+    drop(taken);
+    // As if that time had passed.
+    agent.listen_at = Some(agent.parts.clock.now());
+    turn(&mut agent);
+    assert!(agent.deaf.is_empty());
+    assert_eq!(agent.listen_at, None);
+    std::net::TcpStream::connect(at).unwrap();
 }
