@@ -250,9 +250,45 @@ fn foreign_change_is_repaired_and_counted_as_one() {
     assert_eq!(run.cause, Cause::Disturbance);
     assert_eq!(run.repaired(), before.len());
     assert_eq!(rig.held(), before);
+    // Flows that began meanwhile went where no rule sends them.
+    assert!(run.may_leave_stale_flows());
+    rig.clock.pass(Duration::from_secs(60));
+    rig.looped.disturbed(rig.clock.now());
+    let run = rig.looped.run(&rig.clock).unwrap();
+    assert!(
+        !run.may_leave_stale_flows(),
+        "all was as it should have been"
+    );
     // The first sync was none of somebody else's doing.
     let mut fresh = web();
     assert_eq!(fresh.looped.run(&fresh.clock).unwrap().repaired(), 0);
+}
+
+#[test]
+fn a_foreign_change_that_cannot_be_repaired_is_compared_again_by_the_retry() {
+    let mut rig = web();
+    rig.settle();
+    let before = rig.held();
+    rig.kernel.0.borrow_mut().kernel.held.clear();
+    rig.kernel.0.borrow_mut().broken = true;
+    rig.clock.pass(Duration::from_secs(60));
+    rig.looped.disturbed(rig.clock.now());
+    assert_eq!(rig.run(), Some(Cause::Disturbance));
+    // B-242: ever more rarely.
+    let mut waits = Vec::new();
+    for _ in 0..8 {
+        let wait = rig.looped.next().unwrap() - rig.clock.now();
+        rig.clock.pass(wait);
+        assert_eq!(rig.run(), Some(Cause::Retry));
+        waits.push(wait);
+    }
+    assert!(waits[7] >= PERIODS.retry_most, "{waits:?}");
+    rig.kernel.0.borrow_mut().broken = false;
+    rig.clock.pass(PERIODS.retry_most * 2);
+    let run = rig.looped.run(&rig.clock).unwrap();
+    assert_eq!(run.cause, Cause::Retry);
+    assert!(run.may_leave_stale_flows());
+    assert_eq!(rig.held(), before);
 }
 
 #[test]

@@ -196,12 +196,16 @@ pub fn may_make_stale(delta: &PlanDelta) -> bool {
     })
 }
 
-/// The UDP front ends that a delta takes away, for [`StaleFlows::retire`].
-pub fn retired(delta: &PlanDelta) -> impl Iterator<Item = FrontendAddress> {
-    let udp = delta
-        .service_ports
-        .iter()
-        .filter(|change| change.name.protocol == Protocol::Udp);
-    let before = udp.flat_map(|change| change.before.iter().flat_map(|port| &port.frontends));
-    before.map(|frontend| frontend.at)
+/// The UDP front ends that a delta takes away, for [`StaleFlows::retire`]; not those that pass from
+/// one service port to another.
+pub fn retired(delta: &PlanDelta) -> Vec<FrontendAddress> {
+    let udp = || {
+        let changes = delta.service_ports.iter();
+        changes.filter(|change| change.name.protocol == Protocol::Udp)
+    };
+    let after = udp().flat_map(|change| change.after.iter().flat_map(|port| &port.frontends));
+    let after: HashSet<FrontendAddress> = after.map(|frontend| frontend.at).collect();
+    let before = udp().flat_map(|change| change.before.iter().flat_map(|port| &port.frontends));
+    let before = before.map(|frontend| frontend.at);
+    before.filter(|at| !after.contains(at)).collect()
 }

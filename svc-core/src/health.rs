@@ -97,41 +97,58 @@ pub fn listen_addresses(node: &NodePlan, family: IpFamily, port: u16) -> Vec<Soc
     addresses.map(|ip| SocketAddr::new(*ip, port)).collect()
 }
 
-/// What to do with the listeners of one Service, after a plan was applied.
+/// What to do with one listener, after a plan was applied.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ListenerChange {
-    /// Close those of this Service (B-201, B-203).
-    Close(NamespacedName),
-    /// Listen for this Service on these sockets (B-191).
-    Open(NamespacedName, Vec<SocketAddr>),
+    /// Nothing asks for it any more (B-201, B-203).
+    Close(SocketAddr),
+    /// It stays open, and answers for this Service from now on.
+    HandOver(SocketAddr, NamespacedName),
+    /// Listen for this Service (B-191).
+    Open(SocketAddr, NamespacedName),
 }
 
-/// The listeners to close and to open when `after` is applied in the place of `before`, closing
-/// first: a port may pass from one Service to another. Unchanged ones stay open (B-202).
-pub fn listener_changes(before: Option<&Plan>, after: &Plan) -> Vec<ListenerChange> {
-    let sockets =
-        |plan: &Plan, check: &HealthCheck| listen_addresses(&plan.node, plan.family, check.port);
-    let open = |plan: &Plan, name: &NamespacedName| {
-        plan.health_checks
-            .get(name)
-            .map(|check| sockets(plan, check))
-    };
-    let mut changes = Vec::new();
-    let names = before
-        .into_iter()
-        .flat_map(|plan| plan.health_checks.keys());
-    for name in names {
-        if before.and_then(|plan| open(plan, name)) != open(after, name) {
-            changes.push(ListenerChange::Close(name.clone()));
+/// How to get from the listeners that are `open`, with the Service that each answers for, to those
+/// that an applied plan asks for; sockets of the other family are passed over.
+///
+/// What is still asked for stays open without a gap (B-202), also when a port passes from one Service
+/// to another, or when the addresses for node ports change but for this one. Closing comes first, as
+/// the wildcard address and a single one exclude each other. Of several Services with one port the
+/// first has it, and keeps it; to open it for another one fails, as long as that is so.
+///
+/// What could not be opened is asked for again the next time, as it is not in `open`.
+pub fn listener_changes(
+    open: &BTreeMap<SocketAddr, NamespacedName>,
+    plan: &Plan,
+) -> Vec<ListenerChange> {
+    let mut wanted: BTreeMap<SocketAddr, Vec<&NamespacedName>> = BTreeMap::new();
+    for (name, check) in &plan.health_checks {
+        for at in listen_addresses(&plan.node, plan.family, check.port) {
+            wanted.entry(at).or_default().push(name);
         }
     }
-    for name in after.health_checks.keys() {
-        let wanted = open(after, name);
-        if before.and_then(|plan| open(plan, name)) != wanted {
-            let sockets = wanted.unwrap_or_default();
-            changes.push(ListenerChange::Open(name.clone(), sockets));
+    let own = open
+        .keys()
+        .filter(|at| IpFamily::of(at.ip()) == plan.family);
+    let gone = own.filter(|at| !wanted.contains_key(*at));
+    let mut changes: Vec<_> = gone.copied().map(ListenerChange::Close).collect();
+    let mut new = Vec::new();
+    for (at, services) in wanted {
+        let owner = open.get(&at);
+        // Whoever has it keeps it.
+        let keeps = services.iter().position(|name| Some(*name) == owner);
+        let has = keeps.unwrap_or_default();
+        for (place, name) in services.into_iter().enumerate() {
+            match owner {
+                Some(_) if place == has && keeps.is_some() => {}
+                Some(_) if place == has => {
+                    changes.push(ListenerChange::HandOver(at, name.clone()));
+                }
+                Some(_) | None => new.push(ListenerChange::Open(at, name.clone())),
+            }
         }
     }
+    changes.append(&mut new);
     changes
 }
 

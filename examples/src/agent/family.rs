@@ -78,6 +78,18 @@ impl<Key> Run<Key> {
         };
         self.audited + compared
     }
+
+    /// Whether connection-tracking entries may be stale now: by what changed in the plan (B-178), or
+    /// since rules were not what they should have been for a while, in which a flow that began went
+    /// where no rule sends it.
+    pub fn may_leave_stale_flows(&self) -> bool {
+        let Ok((settled, applied)) = &self.result else {
+            return false;
+        };
+        // A retry may write what the run before it has found by a comparison.
+        let mended = settled.edits > 0 && (self.cause != Cause::Change || settled.drift.is_some());
+        applied.conntrack || mended
+    }
 }
 
 impl<R: Render, K: Kernel<R>> FamilyLoop<R, K>

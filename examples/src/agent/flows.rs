@@ -1,14 +1,14 @@
 //! Removes stale entries of the connection-tracking table (B-178 to B-190).
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use backend_nftables::netlink::{Conntrack, Deletion};
-use svc_core::IpFamily;
 use svc_core::conntrack::StaleFlows;
+use svc_core::{FrontendAddress, IpFamily};
 use tracing::{debug, info, warn};
 
 use super::status::Shared;
@@ -43,78 +43,117 @@ impl FlowKeeper {
 }
 
 fn keep(mut table: Conntrack, asked: &Receiver<IpFamily>, shared: &Shared) {
-    // Families to look at again, and when.
-    let mut again: Option<(Instant, BTreeSet<IpFamily>)> = None;
+    let mut keeper = Keeper::new(shared.clone());
     loop {
-        let wait = again
-            .as_ref()
-            .map(|(at, _)| at.saturating_duration_since(Instant::now()));
-        let first = match wait {
+        let first = match keeper.next() {
             None => asked.recv().map_err(|_| RecvTimeoutError::Disconnected),
-            Some(wait) => asked.recv_timeout(wait),
+            Some(at) => asked.recv_timeout(at.saturating_duration_since(Instant::now())),
         };
-        let (mut families, second) = match first {
-            Ok(family) => (BTreeSet::from([family]), false),
-            Err(RecvTimeoutError::Timeout) => (
-                again
-                    .take()
-                    .map(|(_, families)| families)
-                    .unwrap_or_default(),
-                true,
-            ),
+        let first = match first {
+            Ok(family) => Some(family),
+            Err(RecvTimeoutError::Timeout) => None,
             Err(RecvTimeoutError::Disconnected) => return,
         };
-        families.extend(asked.try_iter());
-        let mut next = BTreeSet::new();
-        let mut wait = STRAGGLERS;
-        for family in families {
-            match pass(&mut table, shared, family) {
-                Ok(()) if second => {}
-                Ok(()) => {
-                    next.insert(family);
-                }
-                Err(error) => {
-                    warn!(%family, error, "cannot clean up connection tracking, trying again");
-                    next.insert(family);
-                    wait = RETRY;
-                }
-            }
-        }
-        if let Some((_, waiting)) = again.take() {
-            next.extend(waiting);
-        }
-        again = (!next.is_empty()).then(|| (Instant::now() + wait, next));
+        let asked = first.into_iter().chain(asked.try_iter()).collect();
+        keeper.turn(&asked, |stale, family| remove(&mut table, stale, family));
     }
 }
 
-/// One dump, one deletion for each stale entry.
-fn pass(table: &mut Conntrack, shared: &Shared, family: IpFamily) -> Result<(), String> {
-    let start = Instant::now();
-    let (mut stale, retired) = {
-        let mut status = shared.lock();
+/// What has to be looked for, and when.
+struct Keeper {
+    shared: Shared,
+    /// Families to look at again.
+    again: BTreeMap<IpFamily, Instant>,
+    retired: BTreeMap<IpFamily, Retired>,
+}
+
+impl Keeper {
+    fn new(shared: Shared) -> Self {
+        Self {
+            shared,
+            again: BTreeMap::new(),
+            retired: BTreeMap::new(),
+        }
+    }
+
+    /// When to look again without being asked to.
+    fn next(&self) -> Option<Instant> {
+        self.again.values().min().copied()
+    }
+
+    /// Looks at the families that were asked for, and at those whose time has come.
+    fn turn(
+        &mut self,
+        asked: &BTreeSet<IpFamily>,
+        mut remove: impl FnMut(&StaleFlows, IpFamily) -> Result<u64, String>,
+    ) {
+        let now = Instant::now();
+        let again = self.again.iter().filter(|(_, at)| **at <= now);
+        let again: Vec<IpFamily> = again.map(|(family, _)| *family).collect();
+        let families: BTreeSet<IpFamily> = asked.iter().copied().chain(again).collect();
+        for family in families {
+            let wait = match self.pass(family, now, &mut remove) {
+                // A change came: its stragglers are not here yet, whatever others this pass was for.
+                Ok(()) if asked.contains(&family) => Some(STRAGGLERS),
+                Ok(()) => None,
+                Err(error) => {
+                    warn!(%family, error, "cannot clean up connection tracking, trying again");
+                    Some(RETRY)
+                }
+            };
+            match wait {
+                Some(wait) => self.again.insert(family, Instant::now() + wait),
+                None => self.again.remove(&family),
+            };
+        }
+    }
+
+    /// One dump, one deletion for each stale entry.
+    fn pass(
+        &mut self,
+        family: IpFamily,
+        now: Instant,
+        remove: &mut impl FnMut(&StaleFlows, IpFamily) -> Result<u64, String>,
+    ) -> Result<(), String> {
+        let start = Instant::now();
+        let retired = self.retired.entry(family).or_default();
+        let mut stale = {
+            let mut status = self.shared.lock();
+            let Some(status) = status.families.get_mut(&family) else {
+                return Ok(());
+            };
+            retired.add(std::mem::take(&mut status.retired), now);
+            StaleFlows::of(&status.plan)
+        };
+        stale.retire(retired.since.keys().copied());
+        let result = remove(&stale, family);
+        let mut status = self.shared.lock();
         let Some(status) = status.families.get_mut(&family) else {
             return Ok(());
         };
-        let retired = std::mem::take(&mut status.retired);
-        (StaleFlows::of(&status.plan), retired)
-    };
-    stale.retire(retired.iter().copied());
-    let result = remove(table, &stale, family);
-    let mut status = shared.lock();
-    let Some(status) = status.families.get_mut(&family) else {
-        return Ok(());
-    };
-    status.conntrack.add(start.elapsed());
-    match result {
-        Ok(deleted) => {
-            status.conntrack_deleted += deleted;
-            Ok(())
-        }
-        Err(error) => {
-            // So that the next pass knows them too.
-            status.retired.extend(retired);
-            Err(error)
-        }
+        status.conntrack.add(start.elapsed());
+        let deleted = result?;
+        status.conntrack_deleted += deleted;
+        retired.passed(now);
+        Ok(())
+    }
+}
+
+/// Front ends that are gone, each until a pass has looked for its stragglers as well.
+#[derive(Debug, Default)]
+struct Retired {
+    /// When a pass first heard of it.
+    since: BTreeMap<FrontendAddress, Instant>,
+}
+
+impl Retired {
+    fn add(&mut self, gone: BTreeSet<FrontendAddress>, now: Instant) {
+        self.since.extend(gone.into_iter().map(|at| (at, now)));
+    }
+
+    /// A pass that began at this time has succeeded.
+    fn passed(&mut self, began: Instant) {
+        self.since.retain(|_, since| began < *since + STRAGGLERS);
     }
 }
 
@@ -139,4 +178,103 @@ fn remove(table: &mut Conntrack, stale: &StaleFlows, family: IpFamily) -> Result
         info!(%family, deleted, seen = tracked.len(), "stale UDP flows forgotten");
     }
     Ok(deleted)
+}
+
+#[cfg(test)]
+mod tests {
+    use svc_core::IpFamily::V4;
+    use svc_core::Protocol;
+    use svc_core::config::ProxyMode;
+    use svc_core::conntrack::{ConntrackEntry, Direction, StaleReason};
+
+    use super::*;
+    use crate::agent::clock::SystemClock;
+    use crate::agent::status::Status;
+
+    fn keeper() -> Keeper {
+        let status = Status::new(ProxyMode::Nftables, Duration::from_secs(30));
+        Keeper::new(Shared::new(status, SystemClock::start()))
+    }
+
+    /// A flow to a front end that is gone.
+    fn straggler() -> ConntrackEntry {
+        let [client, front_end, endpoint] =
+            ["10.64.1.9:40000", "10.96.0.10:53", "10.64.1.1:53"].map(|at| at.parse().unwrap());
+        ConntrackEntry {
+            protocol: Protocol::Udp,
+            original: Direction {
+                source: client,
+                destination: front_end,
+            },
+            reply: Direction {
+                source: endpoint,
+                destination: client,
+            },
+        }
+    }
+
+    fn retire(keeper: &Keeper) {
+        let mut status = keeper.shared.lock();
+        let gone = FrontendAddress::Ip(straggler().original.destination);
+        status.families.get_mut(&V4).unwrap().retired.insert(gone);
+    }
+
+    /// What each pass of a turn thinks of the straggler.
+    fn turn(keeper: &mut Keeper, asked: &[IpFamily]) -> Vec<Option<StaleReason>> {
+        let mut found = Vec::new();
+        keeper.turn(&asked.iter().copied().collect(), |stale, _| {
+            found.push(stale.judge(&straggler()));
+            Ok(0)
+        });
+        found
+    }
+
+    /// As if that time had passed.
+    fn pass_time(keeper: &mut Keeper, time: Duration) {
+        keeper.again.values_mut().for_each(|at| *at -= time);
+        let retired = keeper.retired.values_mut();
+        let since = retired.flat_map(|retired| retired.since.values_mut());
+        since.for_each(|since| *since -= time);
+    }
+
+    #[test]
+    fn the_pass_for_stragglers_knows_the_front_ends_that_are_gone() {
+        let mut keeper = keeper();
+        retire(&keeper);
+        let gone = [Some(StaleReason::FrontendGone)];
+        assert_eq!(turn(&mut keeper, &[V4]), gone);
+        assert!(turn(&mut keeper, &[]).is_empty(), "not yet");
+        pass_time(&mut keeper, STRAGGLERS);
+        assert_eq!(turn(&mut keeper, &[]), gone);
+        assert_eq!(keeper.next(), None);
+        // Whose entries these are is not known later.
+        assert_eq!(turn(&mut keeper, &[V4]), [None]);
+    }
+
+    #[test]
+    fn what_is_asked_for_during_the_pass_for_stragglers_has_one_of_its_own() {
+        let mut keeper = keeper();
+        turn(&mut keeper, &[V4]);
+        pass_time(&mut keeper, STRAGGLERS);
+        retire(&keeper);
+        let gone = [Some(StaleReason::FrontendGone)];
+        assert_eq!(turn(&mut keeper, &[V4]), gone);
+        pass_time(&mut keeper, STRAGGLERS);
+        assert_eq!(turn(&mut keeper, &[]), gone);
+        assert_eq!(keeper.next(), None);
+    }
+
+    #[test]
+    fn b179_a_pass_that_failed_is_made_up_for() {
+        let mut keeper = keeper();
+        retire(&keeper);
+        let asked = BTreeSet::from([V4]);
+        keeper.turn(&asked, |_, _| Err("no".into()));
+        assert!(keeper.next() > Some(Instant::now() + STRAGGLERS));
+        pass_time(&mut keeper, RETRY);
+        let gone = [Some(StaleReason::FrontendGone)];
+        assert_eq!(turn(&mut keeper, &[]), gone);
+        assert_eq!(keeper.next(), None);
+        assert!(keeper.retired[&V4].since.is_empty());
+    }
 }

@@ -12,8 +12,8 @@ use std::thread;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{
-    AddressFamily, Backlog, SockFlag, SockType, SockaddrStorage, bind, listen, setsockopt, socket,
-    sockopt,
+    AddressFamily, Backlog, Shutdown, SockFlag, SockType, SockaddrStorage, bind, listen,
+    setsockopt, shutdown, socket, sockopt,
 };
 use svc_core::health::{ListenerChange, listener_changes};
 use svc_core::{IpFamily, NamespacedName, Plan};
@@ -27,11 +27,18 @@ use crate::http::{self, Answer};
 pub(super) struct HealthPorts {
     open: Arc<Mutex<Open>>,
     waker: UnixStream,
-    /// What the listeners were made from.
+    /// What is served, of families of which everything could be opened.
     plans: BTreeMap<IpFamily, Plan>,
 }
 
-type Open = BTreeMap<(IpFamily, NamespacedName, SocketAddr), Arc<TcpListener>>;
+type Open = BTreeMap<SocketAddr, Listening>;
+
+/// A listener, and whom it answers for.
+#[derive(Debug)]
+struct Listening {
+    service: NamespacedName,
+    listener: Arc<TcpListener>,
+}
 
 /// A listener that could not be opened; others are not affected (B-204).
 #[derive(Debug)]
@@ -66,52 +73,45 @@ impl HealthPorts {
         if before.is_some_and(|b| b.node == plan.node && b.health_checks == plan.health_checks) {
             return Vec::new();
         }
-        let mut shown = Plan::empty(plan.family, plan.node.clone());
-        shown.health_checks.clone_from(&plan.health_checks);
-        let changes = listener_changes(before, &shown);
-        let deaf = self.change(plan.family, changes);
-        for one in &deaf {
-            // Not there, so that the next plan opens it.
-            shown.health_checks.remove(&one.service);
-        }
-        self.plans.insert(plan.family, shown);
-        deaf
-    }
-
-    fn change(&mut self, family: IpFamily, changes: Vec<ListenerChange>) -> Vec<Deaf> {
         let mut deaf = Vec::new();
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
-        for change in changes {
-            match change {
-                ListenerChange::Close(service) => {
-                    open.retain(|(of, name, _), _| *of != family || *name != service);
-                }
-                ListenerChange::Open(service, sockets) => {
-                    for at in sockets {
-                        let key = (family, service.clone(), at);
-                        // One of several that was opened while another could not be.
-                        if open.contains_key(&key) {
-                            continue;
-                        }
-                        match listener(at) {
-                            Ok(listener) => {
-                                open.insert(key, Arc::new(listener));
-                            }
-                            Err(error) => deaf.push(Deaf {
-                                service: service.clone(),
-                                at,
-                                error,
-                            }),
-                        }
-                    }
-                }
-            }
+        let owners = open.iter();
+        let owners = owners.map(|(at, listening)| (*at, listening.service.clone()));
+        for change in listener_changes(&owners.collect(), plan) {
+            deaf.extend(make(&mut open, change));
         }
         drop(open);
         // Full means that a wake-up waits already.
         let _ = self.waker.write(&[0]);
+        if deaf.is_empty() {
+            let mut shown = Plan::empty(plan.family, plan.node.clone());
+            shown.health_checks.clone_from(&plan.health_checks);
+            self.plans.insert(plan.family, shown);
+        } else {
+            self.plans.remove(&plan.family);
+        }
         deaf
     }
+}
+
+fn make(open: &mut Open, change: ListenerChange) -> Option<Deaf> {
+    match change {
+        ListenerChange::Close(at) => {
+            let gone = open.remove(&at)?;
+            // The thread that answers has the socket as well, for as long as it waits: without this
+            // nobody else could have the address before it wakes.
+            let _ = shutdown(gone.listener.as_raw_fd(), Shutdown::Both);
+        }
+        ListenerChange::HandOver(at, service) => open.get_mut(&at)?.service = service,
+        ListenerChange::Open(at, service) => match listener(at) {
+            Ok(listener) => {
+                let listener = Arc::new(listener);
+                open.insert(at, Listening { service, listener });
+            }
+            Err(error) => return Some(Deaf { service, at, error }),
+        },
+    }
+    None
 }
 
 /// A listener at an address of one family only: the other has one of its own (B-208).
@@ -137,12 +137,12 @@ fn serve(open: &Mutex<Open>, woken: &UnixStream, shared: &Shared) {
         let listeners: Vec<_> = {
             let open = open.lock().unwrap_or_else(PoisonError::into_inner);
             let all = open.iter();
-            all.map(|((family, name, _), listener)| (*family, name.clone(), listener.clone()))
+            all.map(|(at, listening)| (*at, listening.listener.clone()))
                 .collect()
         };
         let mut fds = vec![PollFd::new(woken.as_fd(), PollFlags::POLLIN)];
         let sockets = listeners.iter();
-        fds.extend(sockets.map(|(_, _, l)| PollFd::new(l.as_fd(), PollFlags::POLLIN)));
+        fds.extend(sockets.map(|(_, l)| PollFd::new(l.as_fd(), PollFlags::POLLIN)));
         match poll(&mut fds, PollTimeout::NONE) {
             Ok(_) | Err(Errno::EINTR) => {}
             Err(_) => return,
@@ -152,12 +152,136 @@ fn serve(open: &Mutex<Open>, woken: &UnixStream, shared: &Shared) {
             // The loop has ended.
             return;
         }
-        for (family, name, listener) in listeners {
+        for (at, listener) in listeners {
+            let family = IpFamily::of(at.ip());
             while let Ok((stream, _)) = listener.accept() {
-                let (shared, name) = (shared.clone(), name.clone());
+                // Not before, as it may have been handed over meanwhile.
+                let open = open.lock().unwrap_or_else(PoisonError::into_inner);
+                let Some(name) = open.get(&at).map(|listening| listening.service.clone()) else {
+                    break;
+                };
+                drop(open);
+                let shared = shared.clone();
                 let answer: Answer = Arc::new(move |_| health::service(&shared, family, &name));
                 http::take(stream, &answer, &busy);
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use svc_core::config::ProxyMode;
+    use svc_core::{HealthCheck, NodePlan};
+
+    use super::*;
+    use crate::agent::clock::SystemClock;
+    use crate::agent::status::Status;
+
+    fn ports() -> HealthPorts {
+        let status = Status::new(ProxyMode::Nftables, Duration::from_secs(30));
+        HealthPorts::start(Shared::new(status, SystemClock::start())).unwrap()
+    }
+
+    /// The plan of a node that serves node ports at these addresses of loopback.
+    fn plan(addresses: &str, services: &[(&str, u16)]) -> Plan {
+        let mut node = NodePlan::bare("n1");
+        let addresses = addresses.split(' ').map(|ip| ip.parse().unwrap());
+        node.node_ports.addresses = addresses.collect();
+        let mut plan = Plan::empty(IpFamily::V4, node.into());
+        plan.health_checks = services
+            .iter()
+            .map(|(name, port)| {
+                let check = HealthCheck {
+                    port: *port,
+                    local_endpoints: 1,
+                };
+                (NamespacedName::new("default", *name), check)
+            })
+            .collect();
+        plan
+    }
+
+    /// A port that nobody has.
+    fn free() -> u16 {
+        let found = TcpListener::bind("127.0.0.2:0").unwrap();
+        found.local_addr().unwrap().port()
+    }
+
+    fn socket_at(ports: &HealthPorts, at: &str, port: u16) -> Option<(i32, String)> {
+        let at = SocketAddr::new(at.parse().unwrap(), port);
+        let open = ports.open.lock().unwrap();
+        let listening = open.get(&at)?;
+        let service = listening.service.to_string();
+        Some((listening.listener.as_raw_fd(), service))
+    }
+
+    /// What a client gets.
+    fn get(at: &str, port: u16) -> io::Result<String> {
+        let mut stream = std::net::TcpStream::connect((at, port))?;
+        stream.set_read_timeout(Some(Duration::from_secs(10)))?;
+        stream.write_all(b"GET / HTTP/1.0\r\n\r\n")?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer)?;
+        Ok(answer)
+    }
+
+    #[test]
+    fn b202_a_port_passes_from_one_service_to_another_without_a_gap() {
+        let (mut ports, port) = (ports(), free());
+        assert!(ports.apply(&plan("127.0.0.2", &[("a", port)])).is_empty());
+        let before = socket_at(&ports, "127.0.0.2", port).unwrap();
+        assert!(get("127.0.0.2", port).is_ok());
+        let deaf = ports.apply(&plan("127.0.0.2", &[("b", port)]));
+        assert!(deaf.is_empty(), "{deaf:?}");
+        let after = socket_at(&ports, "127.0.0.2", port).unwrap();
+        assert_eq!((after.0, &*after.1), (before.0, "default/b"));
+        assert!(get("127.0.0.2", port).is_ok());
+    }
+
+    #[test]
+    fn b202_an_address_that_stays_keeps_its_socket_when_another_comes() {
+        let (mut ports, port) = (ports(), free());
+        ports.apply(&plan("127.0.0.2", &[("a", port)]));
+        let before = socket_at(&ports, "127.0.0.2", port);
+        let deaf = ports.apply(&plan("127.0.0.2 127.0.0.3", &[("a", port)]));
+        assert!(deaf.is_empty(), "{deaf:?}");
+        assert_eq!(socket_at(&ports, "127.0.0.2", port), before);
+        assert!(get("127.0.0.3", port).is_ok());
+    }
+
+    #[test]
+    fn b201_a_port_that_is_closed_is_free_at_once() {
+        let mut ports = ports();
+        for _ in 0..50 {
+            let port = free();
+            ports.apply(&plan("127.0.0.2", &[("a", port)]));
+            // The thread waits at that socket now.
+            assert!(get("127.0.0.2", port).is_ok());
+            ports.apply(&plan("127.0.0.2", &[]));
+            let at = SocketAddr::new([127, 0, 0, 2].into(), port);
+            listener(at).unwrap();
+        }
+    }
+
+    #[test]
+    fn b204_what_opened_beside_what_did_not_is_closed_with_its_service() {
+        let (mut ports, port) = (ports(), free());
+        let taken = TcpListener::bind(("127.0.0.3", port)).unwrap();
+        let both = plan("127.0.0.2 127.0.0.3", &[("a", port)]);
+        let deaf = ports.apply(&both);
+        assert_eq!(deaf.len(), 1);
+        assert_eq!(deaf[0].at, taken.local_addr().unwrap());
+        assert!(get("127.0.0.2", port).is_ok());
+        // Tried again with what it was.
+        assert_eq!(ports.apply(&both).len(), 1);
+        ports.apply(&plan("127.0.0.2 127.0.0.3", &[]));
+        assert!(ports.open.lock().unwrap().is_empty());
+        assert!(get("127.0.0.2", port).is_err());
+        drop(taken);
+        assert!(ports.apply(&both).is_empty());
+        assert!(get("127.0.0.3", port).is_ok());
     }
 }

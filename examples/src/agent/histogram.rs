@@ -49,6 +49,11 @@ impl Histogram {
         self.total += 1;
     }
 
+    #[cfg(test)]
+    pub(super) fn count(&self) -> u64 {
+        self.total
+    }
+
     /// Writes all lines; `labels` is empty or ends with a comma.
     pub(super) fn write(&self, to: &mut String, name: &str, labels: &str) -> fmt::Result {
         let mut below = 0;

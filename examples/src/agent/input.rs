@@ -31,7 +31,8 @@ pub enum Input {
     /// The first lists of everything that matters were told; whoever knows says so, and the loop
     /// finds out by itself otherwise.
     Complete,
-    /// When what changed an EndpointSlice happened, as the control plane noted it (B-234).
+    /// When that happened which the next event of an EndpointSlice is the consequence of, as the
+    /// control plane noted it (B-234).
     Triggered(SystemTime),
     /// Somebody else may have changed what a family holds in the kernel; both if it is not known.
     Disturbed(Option<IpFamily>),

@@ -1,16 +1,15 @@
 //! The thread of an agent: inputs in, kernels made to match, everybody else told.
 
 mod audit;
+mod listen;
 mod others;
 mod rival;
 mod tell;
 
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
-use svc_core::{
-    Event, Flow, IpFamily, Kernel, ObjectKind, Plan, Planner, WatchEvent, explain_verdict,
-};
+use svc_core::{Event, Flow, IpFamily, Kernel, ObjectKind, Planner, WatchEvent, explain_verdict};
 use tracing::{debug, error, info, trace, warn};
 
 use super::addresses::OwnAddresses;
@@ -65,12 +64,16 @@ pub(super) struct Agent<B: Backend> {
     gate: Gate,
     /// When the oldest event that is not planned yet was sent.
     unplanned: Option<Duration>,
+    /// When what the next event of an EndpointSlice tells of happened.
+    triggered: Option<SystemTime>,
     ask_at: Option<Duration>,
     tick_at: Option<Duration>,
     audit_at: Option<Duration>,
     /// When to ask again whether the other agent is still there.
     rival_at: Option<Duration>,
     remarks_at: Option<Duration>,
+    /// When to try again to open the health-check ports that are not.
+    listen_at: Option<Duration>,
     deaf: Vec<Deaf>,
     others: Others,
     stopped: Option<&'static str>,
@@ -111,6 +114,7 @@ where
         Self {
             gate: Gate::Shut,
             unplanned: None,
+            triggered: None,
             ask_at: parts.asked.map(|period| now + period),
             tick_at: Some(now),
             audit_at: match parts.audits {
@@ -120,6 +124,7 @@ where
             // What was found at start goes to the status first.
             rival_at: Some(now),
             remarks_at: None,
+            listen_at: None,
             deaf: Vec::new(),
             others: Others::Unknown,
             stopped: None,
@@ -155,6 +160,7 @@ where
             self.audit();
             self.sync();
             self.tick();
+            self.listen_again();
             self.rival();
             self.remark();
         }
@@ -175,6 +181,7 @@ where
             self.rival_at,
             self.tick_at,
             self.remarks_at,
+            self.listen_at,
         ];
         let next = families.chain(others.into_iter().flatten()).min()?;
         Some(next.saturating_sub(now))
@@ -208,11 +215,7 @@ where
                     self.open();
                 }
             }
-            Input::Triggered(at) => {
-                let mut status = self.parts.shared.lock();
-                let families = status.families.values_mut();
-                families.for_each(|family| family.triggers.push(at));
-            }
+            Input::Triggered(at) => self.triggered = Some(at),
             Input::Disturbed(family) => self.disturbed(family),
             Input::Addresses => self.take_addresses(),
             Input::Explain(flow, answer) => {
@@ -228,6 +231,7 @@ where
         let nodes_complete = matches!(event, Event::Node(WatchEvent::InitDone));
         let of_node = matches!(event, Event::Node(_));
         let of_endpoints = matches!(event, Event::EndpointSlice(_));
+        let triggered = self.cause_of(&event);
         let changes = self.parts.planner.handle(event);
         let now = self.parts.clock.at(at);
         if !changes.services.is_empty() || changes.node == svc_core::NodeChange::Changed {
@@ -249,11 +253,28 @@ where
             };
             count.total += 1;
             count.pending += 1;
+            if let Some((family, at)) = triggered {
+                status.triggered(family, at);
+            }
         }
         if of_node {
             status.node_listed |= nodes_complete;
             let name = &self.parts.planner.config().name;
             status.node = self.parts.planner.state().node(name).cloned();
+        }
+    }
+
+    /// When what led to a changed slice happened, and the family that is changed; of each once.
+    fn cause_of(&mut self, event: &Event) -> Option<(IpFamily, SystemTime)> {
+        match event {
+            Event::EndpointSlice(WatchEvent::Apply(slice)) => {
+                self.triggered.take().map(|at| (slice.family, at))
+            }
+            Event::EndpointSlice(_) => {
+                self.triggered = None;
+                None
+            }
+            Event::Service(_) | Event::Node(_) | Event::ServiceCidr(_) => None,
         }
     }
 
@@ -314,6 +335,7 @@ where
                 family.change(&delta, since);
             }
         }
+        self.parts.shared.lock().planned();
         if self.others == Others::Unknown {
             self.prepare();
         }
@@ -383,7 +405,7 @@ where
             Ok((settled, _)) if settled.drift.is_none() => Compared::Changes,
             Ok(_) | Err(_) => Compared::Whole,
         };
-        let conntrack = matches!(&run.result, Ok((_, applied)) if applied.conntrack);
+        let stale_flows = run.may_leave_stale_flows();
         let summary = RunSummary {
             cause,
             took: run.took,
@@ -402,24 +424,25 @@ where
             return;
         };
         of_family.quarantine = quarantine;
+        if self.parts.flows.is_none() {
+            // Nobody will ever look for them.
+            of_family.retired.clear();
+        }
         if summary.result.is_err() {
             return;
         }
-        // The health checks alone: a copy of the plan would cost as much as it is long.
-        let mut checks = Plan::empty(family, of_family.plan.node.clone());
-        checks
-            .health_checks
-            .clone_from(&of_family.plan.health_checks);
+        let checks = listen::checks(family, of_family);
         drop(status);
         // The order of B-264: rules, health mark, health-check listeners, conntrack.
-        self.deaf
-            .retain(|deaf| svc_core::IpFamily::of(deaf.at.ip()) != family);
-        self.deaf.extend(self.parts.health_ports.apply(&checks));
+        self.listen(&checks);
+        let Some(looped) = self.parts.families.get_mut(at) else {
+            return;
+        };
         let kernel = &mut looped.family_mut().kernel;
         if let Err(cause) = self.parts.backend.applied(kernel, &checks) {
             error!(%family, error = one_line(&*cause), "health-check ports are not admitted");
         }
-        if conntrack && let Some(flows) = &self.parts.flows {
+        if stale_flows && let Some(flows) = &self.parts.flows {
             flows.look(family);
         }
         self.remarks_soon();
@@ -440,7 +463,12 @@ where
         let (Some(period), Some(at)) = (self.parts.asked, self.ask_at) else {
             return;
         };
-        if at > now || self.gate != Gate::Open {
+        if at > now {
+            return;
+        }
+        if self.gate != Gate::Open {
+            // Nothing is there to be changed; a time that is past would keep the loop awake.
+            self.ask_at = Some(now + period);
             return;
         }
         for looped in &mut self.parts.families {
@@ -523,3 +551,6 @@ where
         self.remarks_at.get_or_insert(at);
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -193,6 +193,10 @@ impl Pace {
                 let wait = self.periods.retry_first.saturating_mul(1 << doublings);
                 let wait = self.jitter.stretch(wait.min(self.periods.retry_most));
                 self.retry_at = Some(now + wait);
+                // The retry compares, as the reconciler remembers that it has to.
+                if cause == Cause::Disturbance {
+                    self.disturbed = None;
+                }
             }
         }
         // With nothing to compare with yet, a comparison is as good as made.
@@ -212,6 +216,9 @@ impl Pace {
         } else if end == End::Failed && self.check_at.is_some_and(|at| at <= now) {
             // A check that failed is tried again by the retry.
             self.check_at = None;
+        } else if end == End::Applied && self.check_at.is_none() {
+            // That retry had but to write what the check had found.
+            self.check_at = Some(now + self.periods.check);
         }
     }
 }
@@ -311,6 +318,39 @@ mod tests {
         run(&mut pace, ms(3), End::Compared);
         pace.disturb(ms(4));
         assert_eq!(pace.next(), Some((ms(103), Cause::Disturbance)));
+    }
+
+    #[test]
+    fn b242_a_disturbance_whose_answer_fails_is_tried_again_ever_more_rarely() {
+        let mut pace = pace();
+        pace.request(ms(0));
+        run(&mut pace, ms(0), End::Compared);
+        pace.disturb(ms(3));
+        assert_eq!(run(&mut pace, ms(3), End::Failed), Cause::Disturbance);
+        let mut now = ms(3);
+        for wait in [250, 500, 1_000, 2_000] {
+            let (at, cause) = pace.next().unwrap();
+            assert_eq!(cause, Cause::Retry);
+            assert!(at - now >= ms(wait), "{:?}", at - now);
+            now = at;
+            run(&mut pace, now, End::Failed);
+        }
+        // Another one brings the retry forward.
+        pace.disturb(now);
+        assert_eq!(pace.next(), Some((now + ms(250), Cause::Disturbance)));
+    }
+
+    #[test]
+    fn b241_checks_go_on_after_one_whose_repair_was_written_by_a_retry() {
+        let mut pace = pace();
+        pace.request(ms(0));
+        run(&mut pace, ms(0), End::Compared);
+        let at = PERIODS.check;
+        assert_eq!(run(&mut pace, at, End::Failed), Cause::Check);
+        let (retry, cause) = pace.next().unwrap();
+        assert_eq!(cause, Cause::Retry);
+        run(&mut pace, retry, End::Applied);
+        assert_eq!(pace.next(), Some((retry + PERIODS.check, Cause::Check)));
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! What an agent knows of itself, for everybody who asks.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
@@ -44,6 +44,9 @@ impl Shared {
         self.clock.now()
     }
 }
+
+/// Most times kept of one family: changes may come for days while a kernel fails.
+const TRIGGERS: usize = 10_000;
 
 /// See [`Shared`].
 #[derive(Debug)]
@@ -89,7 +92,7 @@ pub(super) struct FamilyStatus {
     pub(super) oldest: Option<Duration>,
     pub(super) quarantine: BTreeMap<ServicePortName, String>,
     /// UDP front ends that are gone and whose entries were not looked for yet.
-    pub(super) retired: Vec<FrontendAddress>,
+    pub(super) retired: BTreeSet<FrontendAddress>,
     pub(super) sync: Histogram,
     pub(super) full: Histogram,
     pub(super) partial: Histogram,
@@ -97,7 +100,8 @@ pub(super) struct FamilyStatus {
     pub(super) programming: Histogram,
     pub(super) conntrack: Histogram,
     pub(super) conntrack_deleted: u64,
-    pub(super) triggers: Vec<SystemTime>,
+    /// When that happened which waits for the kernel; of changes of EndpointSlices.
+    triggers: Vec<SystemTime>,
     pub(super) last_success: Option<Duration>,
     pub(super) last_queued: Option<Duration>,
     pub(super) failures: BTreeMap<Compared, u64>,
@@ -160,6 +164,25 @@ impl Status {
         }
     }
 
+    /// A change of an EndpointSlice that is not planned yet is the consequence of what happened then.
+    pub(super) fn triggered(&mut self, family: IpFamily, at: SystemTime) {
+        let Some(status) = self.families.get_mut(&family) else {
+            return;
+        };
+        if status.triggers.len() < TRIGGERS {
+            status.triggers.push(at);
+        }
+    }
+
+    /// Every change is planned: of what makes no difference to the kernel no time is taken.
+    pub(super) fn planned(&mut self) {
+        for status in self.families.values_mut() {
+            if status.oldest.is_none() {
+                status.triggers.clear();
+            }
+        }
+    }
+
     /// A run ended at `now`; says what has to be done about health-check ports: the plan before.
     pub(super) fn ran(&mut self, family: IpFamily, run: &RunSummary, now: Duration) {
         let Some(status) = self.families.get_mut(&family) else {
@@ -201,7 +224,7 @@ impl FamilyStatus {
             generation: 0,
             oldest: None,
             quarantine: BTreeMap::new(),
-            retired: Vec::new(),
+            retired: BTreeSet::new(),
             sync: Histogram::new(SYNC),
             full: Histogram::new(SYNC),
             partial: Histogram::new(SYNC),

@@ -1,6 +1,6 @@
 //! Changes of a plan that the kernel does not show yet.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -18,7 +18,8 @@ pub(super) struct Unapplied {
     ports: BTreeMap<ServicePortName, (Before, After)>,
     health: BTreeMap<NamespacedName, Option<HealthCheck>>,
     conntrack: bool,
-    retired: Vec<FrontendAddress>,
+    /// A set: while the kernel fails, the same may come and go any number of times.
+    retired: BTreeSet<FrontendAddress>,
 }
 
 type Before = Option<Arc<ServicePortPlan>>;
@@ -34,7 +35,7 @@ pub struct Applied {
     /// Whether connection-tracking entries may be stale now (B-178).
     pub conntrack: bool,
     /// UDP front ends that are gone.
-    pub retired: Vec<FrontendAddress>,
+    pub retired: BTreeSet<FrontendAddress>,
 }
 
 impl Unapplied {

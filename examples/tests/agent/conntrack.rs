@@ -1,10 +1,13 @@
 //! UDP flows and the endpoints they were sent to (B-178 to B-190).
 
+use std::net::UdpSocket;
 use std::time::{Duration, Instant};
+
+use nix::sys::signal::Signal;
 
 use examples::sandbox::{Session, Transport};
 
-use crate::rig::{CLUSTER_IP, IPTABLES, NFTABLES, PATIENCE, Rig};
+use crate::rig::{CLUSTER_IP, IPTABLES, NFTABLES, NODE_IP, PATIENCE, Rig};
 
 fn session(rig: &Rig) -> Session {
     let to = format!("{CLUSTER_IP}:53").parse().unwrap();
@@ -63,6 +66,9 @@ pub(crate) fn lost_endpoint() {
     }
 }
 
+const PASSES: &str =
+    "kubeproxy_conntrack_reconciler_sync_duration_seconds_count{ip_family=\"IPv4\"}";
+
 /// A restart with unchanged inputs deletes nothing, and the flow goes on.
 pub(crate) fn restart() {
     let rig = Rig::new();
@@ -74,10 +80,41 @@ pub(crate) fn restart() {
     let mut agent = rig.start(NFTABLES, &[]);
     rig.await_synced(&mut agent);
     // Both passes of the start are over.
-    let passes = "kubeproxy_conntrack_reconciler_sync_duration_seconds_count{ip_family=\"IPv4\"}";
-    rig.await_metric(&mut agent, passes, |count| count >= 2.0);
+    rig.await_metric(&mut agent, PASSES, |count| count >= 2.0);
     let deleted = "kubeproxy_conntrack_reconciler_deleted_entries_total{ip_family=\"IPv4\"}";
     assert_eq!(rig.metric(&agent.metrics, deleted), Some(0.0));
     assert_eq!(session.ask(PATIENCE).unwrap().pod(), Some(&*pod));
+    agent.stop();
+}
+
+/// A flow that began while somebody else had removed the rules has an entry that leads nowhere, and each
+/// packet of it keeps that alive: it is forgotten after the repair.
+pub(crate) fn foreign_removal() {
+    let rig = Rig::new();
+    // Connections are tracked as long as any rule asks for it.
+    let tracking = "table ip other { chain c { type filter hook prerouting priority 0; ct state new counter; }; }";
+    rig.tool("nft", &[tracking], "");
+    let mut agent = rig.start(NFTABLES, &[]);
+    rig.await_synced(&mut agent);
+    // Those of the start would find it, too.
+    rig.await_metric(&mut agent, PASSES, |count| count >= 2.0);
+    let socket = rig
+        .sandbox
+        .outside()
+        .run(|| UdpSocket::bind("203.0.113.7:0").unwrap());
+    let socket = socket.unwrap();
+    let short = Duration::from_millis(100);
+    socket.set_read_timeout(Some(short)).unwrap();
+    let ask = || {
+        socket.send_to(b"hello", (NODE_IP, 30053)).unwrap();
+        socket.recv(&mut [0; 512]).ok()
+    };
+    agent.signal(Signal::SIGSTOP);
+    rig.tool("nft", &["delete", "table", "ip", "svc-proxy"], "");
+    assert_eq!(ask(), None);
+    agent.signal(Signal::SIGCONT);
+    agent.until("an answer", ask);
+    let deleted = "kubeproxy_conntrack_reconciler_deleted_entries_total{ip_family=\"IPv4\"}";
+    assert_eq!(rig.metric(&agent.metrics, deleted), Some(1.0));
     agent.stop();
 }

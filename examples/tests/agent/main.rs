@@ -45,6 +45,10 @@ fn main() -> ExitCode {
         own("two_instances_in_two_namespaces", serve::two_instances),
         own("udp_flow_to_a_lost_endpoint", conntrack::lost_endpoint),
         own("udp_flows_survive_a_restart", conntrack::restart),
+        own(
+            "udp_flow_begun_while_rules_were_gone",
+            conntrack::foreign_removal,
+        ),
         own("foreign_edits_at_random", faults::random_edits),
         own("two_agents_on_one_table", faults::two_agents),
         own("two_iptables_agents_are_named", rivals::iptables),

@@ -277,10 +277,14 @@ impl Agent {
         self.until(text, logged);
     }
 
+    pub(crate) fn signal(&self, signal: Signal) {
+        let pid = i32::try_from(self.child.id()).unwrap();
+        kill(Pid::from_raw(pid), signal).unwrap();
+    }
+
     /// Ends it as a container runtime does.
     pub(crate) fn stop(mut self) -> String {
-        let pid = i32::try_from(self.child.id()).unwrap();
-        kill(Pid::from_raw(pid), Signal::SIGTERM).unwrap();
+        self.signal(Signal::SIGTERM);
         let status = self.child.wait().unwrap();
         let log = self.log();
         assert!(status.success(), "{status}: {log}");

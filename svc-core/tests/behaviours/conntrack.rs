@@ -223,6 +223,25 @@ fn entries_of_a_service_that_is_gone_are_stale_once_its_front_ends_are_named() {
 }
 
 #[test]
+fn only_front_ends_that_go_are_retired() {
+    let retired = |before: &str, after: &str| -> Vec<String> {
+        let deltas = change(before, after);
+        let found = deltas.iter().flat_map(retired);
+        found.map(|at| format!("{at:?}")).collect()
+    };
+    let two = "service dns type=LoadBalancer ip=10.96.0.10 port=53/udp vip=192.0.2.1
+               slice dns-1 dns port=53/udp 10.64.1.1";
+    // Other endpoints.
+    assert!(retired(two, &two.replace("10.64.1.1", "10.64.1.2")).is_empty());
+    let left = retired(two, &two.replace("vip=192.0.2.1", ""));
+    assert_eq!(left, ["Ip(192.0.2.1:53)"]);
+    // Another Service takes over the address.
+    assert!(retired(two, &two.replace("dns ", "names ")).is_empty());
+    assert_eq!(retired(two, "").len(), 2);
+    assert!(retired(&two.replace("/udp", ""), "").is_empty());
+}
+
+#[test]
 fn b190_a_large_table_is_judged_in_one_pass() {
     let services: Vec<String> = (0..200)
         .map(|n| {

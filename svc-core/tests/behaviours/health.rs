@@ -1,5 +1,7 @@
 //! Groups 15 and 16: health checks of Services, and the health of the proxy itself.
 
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use svc_core::IpFamily::{V4, V6};
@@ -8,7 +10,7 @@ use svc_core::health::{
     listener_changes,
 };
 use svc_core::object::{Node, NodeEligibility};
-use svc_core::{HealthCheck, NamespacedName, Plan};
+use svc_core::{HealthCheck, NamespacedName};
 
 use crate::{cluster, diagnostics, plan, with_config};
 
@@ -113,34 +115,91 @@ fn b199_an_address_counts_once() {
     assert_eq!(check(&text).unwrap().local_endpoints, 1);
 }
 
+/// What it takes from the listeners of a plan to those of another.
 fn changes(before: &str, after: &str) -> Vec<String> {
-    let before = plan(before, V4);
-    let changes = listener_changes(Some(&before), &plan(after, V4));
+    let mut open = BTreeMap::new();
+    for change in listener_changes(&open, &plan(before, V4)) {
+        match change {
+            ListenerChange::Open(at, name) => drop(open.entry(at).or_insert(name)),
+            ListenerChange::Close(at) | ListenerChange::HandOver(at, _) => {
+                panic!("{at} was never open")
+            }
+        }
+    }
+    more_changes(&open, after)
+}
+
+fn more_changes(open: &BTreeMap<SocketAddr, NamespacedName>, after: &str) -> Vec<String> {
     let text = |change: &ListenerChange| match change {
-        ListenerChange::Close(name) => format!("close {name}"),
-        ListenerChange::Open(name, sockets) => format!("open {name} {sockets:?}"),
+        ListenerChange::Close(at) => format!("close {at}"),
+        ListenerChange::HandOver(at, name) => format!("hand {at} over to {name}"),
+        ListenerChange::Open(at, name) => format!("open {at} for {name}"),
     };
+    let changes = listener_changes(open, &plan(after, V4));
     changes.iter().map(text).collect()
 }
 
 #[test]
 fn b201_b202_b203_servers_open_and_close_with_the_applied_plan() {
-    let opened = "open default/web [198.18.0.10:30900]";
+    let (opened, closed) = (
+        "open 198.18.0.10:30900 for default/web",
+        "close 198.18.0.10:30900",
+    );
     assert_eq!(changes("", &web("")), [opened]);
     // The count changes, the server stays.
     assert!(changes(&web(""), &web("10.64.1.1@n1")).is_empty());
     let other = web("").replace("30900", "30901");
-    assert_eq!(changes(&other, &web("")), ["close default/web", opened]);
-    assert_eq!(changes(&web(""), ""), ["close default/web"]);
-    assert_eq!(
-        changes(&web(""), &web("").replace("etp=Local", "")),
-        ["close default/web"]
-    );
-    // A port that passes from one Service to another is closed first.
+    let closed_other = "close 198.18.0.10:30901";
+    assert_eq!(changes(&other, &web("")), [closed_other, opened]);
+    assert_eq!(changes(&web(""), ""), [closed]);
+    let elsewhere = web("").replace("etp=Local", "");
+    assert_eq!(changes(&web(""), &elsewhere), [closed]);
+    // The other family has listeners of its own.
+    let ipv6: SocketAddr = "[::]:30900".parse().unwrap();
+    let open = BTreeMap::from([(ipv6, name())]);
+    assert_eq!(more_changes(&open, &web("")), [opened]);
+}
+
+#[test]
+fn b202_a_port_that_passes_from_one_service_to_another_stays_open() {
     let passed = web("").replace("service web", "service a");
-    assert_eq!(changes(&web(""), &passed)[0], "close default/web");
-    let nothing: Option<&Plan> = None;
-    assert_eq!(listener_changes(nothing, &plan(&web(""), V4)).len(), 1);
+    let handed = "hand 198.18.0.10:30900 over to default/a";
+    assert_eq!(changes(&web(""), &passed), [handed]);
+}
+
+#[test]
+fn b202_an_address_that_stays_keeps_its_listener() {
+    let planned = |config: &str| plan(&with_config(config, &web("")), V4);
+    let at = |text: &str| text.parse::<SocketAddr>().unwrap();
+    let open = BTreeMap::from([(at("198.18.0.10:30900"), name())]);
+    let more = planned("mode=nftables node-ports=198.18.0.0/16");
+    let second = ListenerChange::Open(at("198.18.1.10:30900"), name());
+    assert_eq!(listener_changes(&open, &more), [second]);
+    // The wildcard address cannot be had before the others are given back.
+    let every = planned("mode=iptables");
+    let changes = [
+        ListenerChange::Close(at("198.18.0.10:30900")),
+        ListenerChange::Open(at("0.0.0.0:30900"), name()),
+    ];
+    assert_eq!(listener_changes(&open, &every), changes);
+}
+
+#[test]
+fn b204_of_two_services_with_one_port_the_first_keeps_it() {
+    let two = |first: &str| {
+        let other = web("")
+            .replace("10.96.0.1", "10.96.0.2")
+            .replace("web", first);
+        format!("{}\n{other}", web(""))
+    };
+    let at: SocketAddr = "198.18.0.10:30900".parse().unwrap();
+    let open = BTreeMap::from([(at, name())]);
+    // To open it for the other one as well fails, and says why.
+    let refused = "open 198.18.0.10:30900 for default/a";
+    assert_eq!(more_changes(&open, &two("a")), [refused]);
+    let handed = "hand 198.18.0.10:30900 over to default/a";
+    let alone = web("").replace("web", "a");
+    assert_eq!(more_changes(&open, &alone), [handed]);
 }
 
 #[test]
