@@ -478,7 +478,12 @@ fn a_full_map_of_pins_gets_room_when_a_service_goes() {
         let held = proxy.kernel.read().unwrap();
         let pools = held.keys().filter_map(|key| match key {
             Key::Element(SetId::Live, row) => Some(row[..4].to_vec()),
-            _ => None,
+            Key::Table
+            | Key::Set(_)
+            | Key::Chain(_)
+            | Key::SourceRule(_)
+            | Key::Element(..)
+            | Key::BaseChain(_) => None,
         });
         let pools: BTreeSet<Vec<u8>> = pools.collect();
         let [a, b] = [pools.first().unwrap(), pools.last().unwrap()];

@@ -192,7 +192,8 @@ mod tests {
     use crate::agent::status::Status;
 
     fn keeper() -> Keeper {
-        let status = Status::new(ProxyMode::Nftables, Duration::from_secs(30));
+        let families = svc_core::IpFamily::ALL.into_iter();
+        let status = Status::new(ProxyMode::Nftables, Duration::from_secs(30), families);
         Keeper::new(Shared::new(status, SystemClock::start()))
     }
 

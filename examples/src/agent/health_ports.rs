@@ -181,7 +181,8 @@ mod tests {
     use crate::agent::status::Status;
 
     fn ports() -> HealthPorts {
-        let status = Status::new(ProxyMode::Nftables, Duration::from_secs(30));
+        let families = svc_core::IpFamily::ALL.into_iter();
+        let status = Status::new(ProxyMode::Nftables, Duration::from_secs(30), families);
         HealthPorts::start(Shared::new(status, SystemClock::start())).unwrap()
     }
 

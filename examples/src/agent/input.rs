@@ -40,8 +40,10 @@ pub enum Input {
     Addresses,
     /// Somebody wants to know what happens to a packet.
     Explain(Flow, Sender<String>),
-    /// The end; the rules stay.
+    /// The end, for this reason; the rules stay.
     Stop(&'static str),
+    /// The configuration changed: the end, to be started again with it (B-333).
+    Reconfigured,
 }
 
 /// How a source of objects is doing.

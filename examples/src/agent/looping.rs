@@ -58,6 +58,15 @@ pub(super) enum Audits {
     None,
 }
 
+/// Why a loop ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Ended {
+    /// Somebody wanted it, such as by this signal.
+    Asked(&'static str),
+    /// Its configuration changed (B-333).
+    Reconfigured,
+}
+
 /// The loop of one node.
 pub(super) struct Agent<B: Backend> {
     parts: Parts<B>,
@@ -76,7 +85,7 @@ pub(super) struct Agent<B: Backend> {
     listen_at: Option<Duration>,
     deaf: Vec<Deaf>,
     others: Others,
-    stopped: Option<&'static str>,
+    stopped: Option<Ended>,
 }
 
 /// Whether the first lists are complete (B-237).
@@ -133,7 +142,7 @@ where
     }
 
     /// Runs until it is told to stop; the rules stay in the kernel (B-274).
-    pub(super) fn run(&mut self, told: &Receiver<Told>) {
+    pub(super) fn run(&mut self, told: &Receiver<Told>) -> Ended {
         loop {
             let received = match self.wait() {
                 None => told.recv().map_err(|_| RecvTimeoutError::Disconnected),
@@ -143,7 +152,7 @@ where
                 Ok(first) => self.take(first),
                 Err(RecvTimeoutError::Timeout) => {}
                 // Servers and signals hold senders, so this does not happen.
-                Err(RecvTimeoutError::Disconnected) => return,
+                Err(RecvTimeoutError::Disconnected) => return Ended::Asked("nobody"),
             }
             for _ in 1..BATCH {
                 match told.try_recv() {
@@ -151,9 +160,12 @@ where
                     Err(_) => break,
                 }
             }
-            if let Some(signal) = self.stopped {
-                info!(signal, "stopping, the rules stay");
-                return;
+            if let Some(ended) = self.stopped {
+                match ended {
+                    Ended::Asked(signal) => info!(signal, "stopping, the rules stay"),
+                    Ended::Reconfigured => info!("stopping, the rules stay"),
+                }
+                return ended;
             }
             self.plan();
             self.ask();
@@ -222,7 +234,8 @@ where
                 // Whoever asked may have gone.
                 let _ = answer.send(self.explain(&flow));
             }
-            Input::Stop(signal) => self.stopped = Some(signal),
+            Input::Stop(signal) => self.stopped = Some(Ended::Asked(signal)),
+            Input::Reconfigured => self.stopped = Some(Ended::Reconfigured),
         }
     }
 

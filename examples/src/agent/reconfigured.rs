@@ -47,7 +47,7 @@ impl ConfigFile {
             Ok(()) => {
                 info!(file = %self.path.display(), "configuration changed");
                 // Fails when the loop has ended already.
-                let _ = feed.send(Input::Stop("a changed configuration"));
+                let _ = feed.send(Input::Reconfigured);
             }
             Err(error) => {
                 let error = one_line(&error);
@@ -114,7 +114,7 @@ mod tests {
         file.follow(feed).unwrap();
         put(&folder, "..3", "mode: ipvs");
         let told = told.recv_timeout(Duration::from_secs(60)).unwrap();
-        assert!(matches!(told.input, Input::Stop(_)), "{told:?}");
+        assert!(matches!(told.input, Input::Reconfigured), "{told:?}");
         fs::remove_dir_all(&folder).unwrap();
     }
 }

@@ -22,7 +22,7 @@ use super::health_ports::HealthPorts;
 use super::input::{Feed, Input, SourceLink, Stopped, feed};
 use super::jitter::Jitter;
 use super::log::{self, LogFormat};
-use super::looping::{Agent, Audits, Parts};
+use super::looping::{Agent, Audits, Ended, Parts};
 use super::pace::Periods;
 use super::presence::{Estate, Presence};
 use super::reconfigured::ConfigFile;
@@ -232,8 +232,11 @@ where
         own_addresses: own_addresses(args),
     };
     let mut agent = Agent::new(parts);
-    agent.run(&told);
-    Ok(ExitCode::SUCCESS)
+    Ok(match agent.run(&told) {
+        Ended::Asked(_) => ExitCode::SUCCESS,
+        // Supervisors that start again only what failed are to do it too.
+        Ended::Reconfigured => ExitCode::FAILURE,
+    })
 }
 
 /// Looks for changes by others from now on: how often to ask for them, whether to audit, and the

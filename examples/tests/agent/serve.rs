@@ -231,7 +231,7 @@ pub(crate) fn reconfigured() {
     let changed = format!("{text}clusterCIDR: 10.64.0.0/11\n");
     fs::write(rig.folder.join("next"), changed).unwrap();
     fs::rename(rig.folder.join("next"), &file).unwrap();
-    let log = agent.ended_well();
+    let log = agent.ended();
     assert!(log.contains("configuration changed"), "{log}");
     assert!(reach(&rig, &format!("{CLUSTER_IP}:80")).pod().is_some());
 }

@@ -82,12 +82,6 @@ impl Agent {
         self.log()
     }
 
-    /// The same with success.
-    pub(crate) fn ended_well(&mut self) -> String {
-        assert!(self.status().success(), "{}", self.log());
-        self.log()
-    }
-
     fn status(&mut self) -> ExitStatus {
         let deadline = Instant::now() + PATIENCE * 3;
         loop {

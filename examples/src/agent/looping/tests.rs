@@ -8,6 +8,7 @@ use svc_core::{
 };
 
 use super::*;
+use crate::agent::addresses::OwnAddresses;
 use crate::agent::backend::{Families, Notices};
 use crate::agent::jitter::Jitter;
 use crate::agent::pace::Periods;
@@ -36,12 +37,15 @@ impl Backend for InMemory {
         String::new()
     }
 
-    fn open(&self, _: &NodeConfig) -> Result<Families<Self>, Box<dyn Error>> {
-        let family = |family| Family {
+    fn open(
+        &self,
+        _: &NodeConfig,
+        family: IpFamily,
+    ) -> Result<Family<Toy, ToyKernel>, Box<dyn Error>> {
+        Ok(Family {
             reconciler: Reconciler::new(Toy::default(), family),
             kernel: Pretend(Default::default()),
-        };
-        Ok(IpFamily::ALL.map(family).into())
+        })
     }
 
     fn clean_up(&self, _: &mut Family<Toy, ToyKernel>) -> Result<(), Box<dyn Error>> {
@@ -81,7 +85,10 @@ fn scenario(text: &str) -> Scenario {
 fn agent(text: &str) -> Agent<InMemory> {
     let config = scenario(text).config.clone();
     let clock = SystemClock::start();
-    let shared = Shared::new(Status::new(InMemory::MODE, PERIOD), clock);
+    let shared = Shared::new(
+        Status::new(InMemory::MODE, PERIOD, IpFamily::ALL.into_iter()),
+        clock,
+    );
     let periods = Periods {
         min: Duration::ZERO,
         check: Duration::from_secs(3600),
@@ -90,11 +97,12 @@ fn agent(text: &str) -> Agent<InMemory> {
         retry_most: PERIOD,
     };
     let backend = InMemory::default();
-    let families = backend.open(&config).unwrap().into_iter();
+    let families = IpFamily::ALL.map(|family| backend.open(&config, family).unwrap());
     // Each test has a name of its own.
     let name = format!("test of {text} in {}", std::process::id());
     let mut agent = Agent::new(Parts {
         families: families
+            .into_iter()
             .map(|family| FamilyLoop::new(family, periods, Jitter::seeded(1)))
             .collect(),
         backend,
@@ -108,6 +116,7 @@ fn agent(text: &str) -> Agent<InMemory> {
         audits: Audits::None,
         presence: Presence::claim(Estate::new(InMemory::MODE, name)),
         take_over: false,
+        own_addresses: OwnAddresses::OfNode,
     });
     agent.ask_at = Some(clock.now());
     // It would run programs of the host.
