@@ -10,6 +10,7 @@ use crate::counts::Counts;
 use crate::error::{CommitError, Errno, ReadError, Refusal};
 use crate::key::{Key, SetId, Value};
 use crate::netlink::{Batch, Socket, TableId};
+use crate::pins::{Removal, RemovalError};
 use crate::read::{Reading, read, read_frame};
 use crate::render::Renderer;
 use crate::rule::{Bytes, Element, Family, TableName};
@@ -26,6 +27,16 @@ pub struct Kernel {
     start: Start,
     replacement: Replacement,
     counts: Counts,
+    pins: Removal,
+}
+
+/// Whether [`Kernel::remove_pins`] has more to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PinsLeft {
+    /// All are gone, or end in some seconds.
+    None,
+    /// It has to be called again.
+    Some,
 }
 
 /// How a table that is of no use, but in use, gives way to another of its name.
@@ -52,6 +63,7 @@ impl Kernel {
             start: Start::AsRead,
             replacement: Replacement::Whole(None),
             counts: Counts::default(),
+            pins: Removal::new(Socket::open()?),
         })
     }
 
@@ -103,12 +115,22 @@ impl Kernel {
         Ok(overfull)
     }
 
+    /// The number of clients pinned to endpoints, of at most [`crate::AFFINITY_SIZE`]; `None` if the
+    /// kernel is older than Linux 6.16 and does not tell. Where there are so many, others are not pinned.
+    ///
+    /// # Errors
+    /// See [`ReadError`].
+    pub fn pins(&mut self) -> Result<Option<u32>, ReadError> {
+        self.socket.count(&self.table, &SetId::Affinity.name())
+    }
+
     /// Takes in how the kernel was found to differ from what it should hold.
     pub(crate) fn differs(&mut self, groups: &[EditGroup<Key, Value>]) {
         self.counts.differ(groups);
     }
 
-    /// Applies a transaction.
+    /// Applies a transaction. Then begins to remove the pins of clients in pools that it ended; see
+    /// [`Kernel::remove_pins`].
     ///
     /// # Errors
     /// [`CommitError::Refused`] if the kernel refuses an object. A transaction on an empty base
@@ -116,10 +138,34 @@ impl Kernel {
     pub fn commit(&mut self, transaction: &Transaction<Key, Value>) -> Result<(), CommitError> {
         let result = self.apply(transaction);
         match &result {
-            Ok(()) => self.counts.commit(transaction),
+            Ok(()) => {
+                self.counts.commit(transaction);
+                if self.pins.take_in(transaction) {
+                    // What cannot be removed ends by itself, and the transaction was applied.
+                    drop(self.remove_pins());
+                }
+            }
             Err(_) => self.counts.forget(),
         }
         result
+    }
+
+    /// Goes on to remove the pins of pools that are gone: [`Kernel::commit`] begins it, and has done it
+    /// all as long as the map has few thousand pins. A step takes some 0.1 s at most.
+    ///
+    /// # Errors
+    /// What the kernel says. Pins that are left end by their age.
+    pub fn remove_pins(&mut self) -> Result<PinsLeft, KernelError> {
+        let result = self
+            .pins
+            .step(&mut self.socket, &self.table, &mut self.batch);
+        let table = self.table.name.clone();
+        match result {
+            Ok(()) if self.pins.is_idle() => Ok(PinsLeft::None),
+            Ok(()) => Ok(PinsLeft::Some),
+            Err(RemovalError::Read(source)) => Err(KernelError::Read { table, source }),
+            Err(RemovalError::Commit(source)) => Err(KernelError::Commit { table, source }),
+        }
     }
 
     fn apply(&mut self, transaction: &Transaction<Key, Value>) -> Result<(), CommitError> {

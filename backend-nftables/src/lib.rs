@@ -11,6 +11,7 @@ mod kernel;
 mod key;
 pub mod netlink;
 mod others;
+mod pins;
 pub mod policy;
 mod pools;
 mod read;
@@ -25,7 +26,7 @@ mod transaction;
 
 pub use audit::Audit;
 pub use evaluate::{Evaluator, Fault, Host, Outcome, Pins, evaluate, shares};
-pub use kernel::{Kernel, KernelError, failure};
+pub use kernel::{Kernel, KernelError, PinsLeft, failure};
 pub use key::{ChainBody, ChainId, ElementValue, Key, Rare, SetId, Value};
 pub use others::{Change, Others};
 pub use render::{MAX_ENDPOINTS, Renderer};

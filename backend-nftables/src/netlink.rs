@@ -24,6 +24,7 @@ mod wire;
 pub use batch::{Batch, Existing, Place, TableId};
 pub use conntrack::{Conntrack, Deletion, Tracked};
 pub use decode::{Event, EventKind, Held};
+pub(crate) use socket::Part;
 pub use socket::{Committed, Events, Socket};
 
 #[cfg(any(test, feature = "testing"))]

@@ -15,7 +15,7 @@ use std::io::{Read, Write};
 use std::process::{Child, Command, ExitCode, Stdio};
 use std::time::{Duration, Instant};
 
-use backend_nftables::rule::{Element, SetName};
+use backend_nftables::rule::{Data, Element, SetName};
 use backend_nftables::{Kernel, Key, Others, Renderer, SetId, Value};
 use common::scenarios::{EVERYTHING, scenario};
 use common::{TABLE, render};
@@ -33,9 +33,10 @@ fn main() -> ExitCode {
         Ok(other) => panic!("no role {other}"),
         Err(_) => {}
     }
-    let trials: [(&str, fn()); 3] = [
+    let trials: [(&str, fn()); 4] = [
         ("a_killed_sync_leaves_the_old_or_the_new", killed_syncs),
         ("pins_survive_a_restart", pins_survive),
+        ("pins_go_with_their_service", pins_go),
         ("a_second_process_is_named", second_process),
     ];
     println!("\nrunning {} tests", trials.len());
@@ -177,12 +178,72 @@ fn is_settled(plan: &Plan, held: &Ruleset<Key, Value>) -> bool {
     reconciler(plan).on_read(held.clone()).is_empty()
 }
 
-fn pins_survive() {
+/// Addresses of clients, and a way for what they send.
+fn clients() {
     sh("ip link set lo up");
     sh("ip route add default dev lo");
     for client in 0..20 {
         sh(&format!("ip address add 198.18.1.{client}/32 dev lo"));
     }
+}
+
+fn pins_go() {
+    clients();
+    let sticky = EVERYTHING.to_owned()
+        + "service other ip=10.96.0.7 port=80 affinity=600
+           slice other-4 other port=80 10.64.1.7@n1 10.64.2.7@n2
+           service brief ip=10.96.0.8 port=80 affinity=2
+           slice brief-4 brief port=80 10.64.1.8@n1";
+    let plan = |text: &str| scenario(text).plan(IpFamily::V4);
+    let mut proxy = Proxy::new(&plan(&sticky));
+    proxy.settle();
+    let connect_all = || {
+        for client in 0..20 {
+            for service in [5, 7, 8] {
+                connect(
+                    &format!("198.18.1.{client}"),
+                    &format!("10.96.0.{service}:80"),
+                );
+            }
+        }
+    };
+    let of = |kernel: &mut Kernel, last: u8| {
+        let of = |pin: &Element| match &pin.data {
+            Some(Data::Value(row)) => row[7] == last,
+            Some(Data::Verdict(_)) | None => false,
+        };
+        pins(kernel).into_iter().filter(of).count()
+    };
+    connect_all();
+    assert_eq!(of(&mut proxy.kernel, 6), 20);
+    // Deleted, no longer sticky, and one that ends meanwhile.
+    let gone = [
+        sticky.replace("service sticky", "# "),
+        sticky.replace(
+            "external=2001:db8:f::3 affinity=600",
+            "external=2001:db8:f::3",
+        ),
+    ];
+    for after in gone {
+        let after = after.replace("service brief", "# ");
+        proxy.change(&plan(&sticky), &plan(&after));
+        proxy.settle();
+        assert_eq!(of(&mut proxy.kernel, 6), 0);
+        assert_eq!(of(&mut proxy.kernel, 7), 20, "pins of another Service");
+        assert!(is_settled(&plan(&after), &proxy.kernel.read().unwrap()));
+        proxy.change(&plan(&after), &plan(&sticky));
+        proxy.settle();
+        connect_all();
+        assert_eq!(of(&mut proxy.kernel, 6), 20);
+    }
+    // A process that was not there when the Service went.
+    run_once(&sticky.replace("service sticky", "# "));
+    assert_eq!(of(&mut proxy.kernel, 6), 0);
+    assert_eq!(of(&mut proxy.kernel, 7), 20, "pins of another Service");
+}
+
+fn pins_survive() {
+    clients();
     let before = EVERYTHING.to_owned();
     run_once(&before);
     let address = "10.96.0.5:80";

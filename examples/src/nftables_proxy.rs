@@ -6,7 +6,9 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use backend_nftables::netlink::TableId;
-use backend_nftables::{Audit, Kernel, Key, Line, Others, Renderer, Value};
+use backend_nftables::{
+    AFFINITY_SIZE, Audit, Kernel, Key, Line, Others, PinsLeft, Renderer, Value,
+};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use svc_core::config::ProxyMode;
@@ -40,6 +42,10 @@ pub struct Nftables {
 const AUDIT_STEP: usize = 16;
 /// Time that a round of audits takes: 0.6 % of a processor at a million endpoints.
 const AUDIT_ROUND: Duration = Duration::from_secs(1200);
+/// Longest wait for the next step: pins of Services that are gone may wait for it.
+const AUDIT_WAIT: Duration = Duration::from_secs(60);
+/// Wait between two steps that remove pins: a fifth of a processor at most.
+const PINS_WAIT: Duration = Duration::from_millis(400);
 
 /// The two families of a proxy over nf_tables.
 pub type Families = Vec<Family<Renderer, Kernel>>;
@@ -126,10 +132,18 @@ impl Backend for Nftables {
         let Some((_, audit)) = self.audits.iter_mut().find(|(family, _)| *family == of) else {
             return Ok(None);
         };
+        if kernel.remove_pins()? == PinsLeft::Some {
+            let (differed, wait) = (Vec::new(), PINS_WAIT);
+            return Ok(Some(Audited { differed, wait }));
+        }
+        let round = audit.rounds();
         let differed = audit.step(planner, reconciler, kernel, AUDIT_STEP)?;
+        if audit.rounds() != round && kernel.pins()?.is_some_and(|pins| pins >= AFFINITY_SIZE) {
+            warn!(family = %of, pins = AFFINITY_SIZE, "no room for more clients with session affinity");
+        }
         let steps = planner.indices().div_ceil(AUDIT_STEP).max(1);
         let steps = u32::try_from(steps).unwrap_or(u32::MAX);
-        let wait = AUDIT_ROUND / steps;
+        let wait = (AUDIT_ROUND / steps).min(AUDIT_WAIT);
         Ok(Some(Audited { differed, wait }))
     }
 

@@ -4,6 +4,7 @@ mod event;
 mod read;
 
 pub use event::Events;
+pub(crate) use read::Part;
 
 use std::io::{self, IoSlice};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};

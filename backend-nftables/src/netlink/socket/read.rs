@@ -171,6 +171,44 @@ impl Socket {
         Err(ReadError::Interrupted { attempts: ATTEMPTS })
     }
 
+    /// Asks for the elements of one set, for [`Socket::next_elements`] to read part by part, and tells
+    /// the sequence number. Nothing else may be asked for before the last part.
+    pub(crate) fn list_elements(&mut self, of: &TableId, name: &SetName) -> Result<u32, ReadError> {
+        let request = |to: &mut Writer<'_>| {
+            to.string(elem::LIST_TABLE, of.name.as_str());
+            to.string(elem::LIST_SET, name.as_str());
+        };
+        self.request(msg::GETSETELEM, nlmsg::DUMP, of.family.code(), request)
+    }
+
+    /// Shows the next elements. If the set changes meanwhile, some come twice or not at all.
+    pub(crate) fn next_elements(
+        &mut self,
+        seq: u32,
+        mut each: impl FnMut(Element),
+    ) -> Result<Part, ReadError> {
+        let len = self.receive(MsgFlags::empty())?;
+        for message in messages(self.buf.get(..len).unwrap_or_default()) {
+            if message.header.seq != seq {
+                continue;
+            }
+            match (message.header.kind, reply(&message)) {
+                (nlmsg::DONE, _) => {
+                    return match done_errno(&message) {
+                        None | Some(Errno::EINTR) => Ok(Part::Last),
+                        Some(errno) => Err(ReadError::Refused(errno)),
+                    };
+                }
+                (_, Reply::Error(errno)) => return Err(ReadError::Refused(errno)),
+                // What makes no sense is left out: to stop would leave the rest in the socket.
+                (_, Reply::Done | Reply::Other) => {
+                    decode_elements(message.attrs(), &mut each).unwrap_or_default();
+                }
+            }
+        }
+        Ok(Part::More)
+    }
+
     /// The elements of one set that have these keys, `None` where there is none.
     ///
     /// Takes the same time whatever the number of elements; a dump is cheaper for many of few.
@@ -350,6 +388,13 @@ impl Socket {
 /// What no two elements of a set share.
 fn identity(element: &Element) -> (&Bytes, ElementKind, Option<&Bytes>) {
     (&element.key, element.kind(), element.key_end())
+}
+
+/// Whether more of a list follows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Part {
+    More,
+    Last,
 }
 
 #[derive(Clone, Copy)]
