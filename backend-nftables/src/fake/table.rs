@@ -102,9 +102,13 @@ impl FakeTable {
                 .iter()
                 .try_for_each(|element| self.add_element(set, element, *existing)),
             What::DeleteElements(set, elements) => {
-                let held = &mut self.set_mut(set)?.elements;
+                let held = self.set_mut(set)?;
+                let width = held.set.key.width() as usize;
                 elements.iter().try_for_each(|element| {
-                    let gone = held.remove(&identity(element));
+                    if element.kind() != ElementKind::CatchAll && element.key.len() != width {
+                        return Err(Errno::EINVAL);
+                    }
+                    let gone = held.elements.remove(&identity(element));
                     gone.map(drop).ok_or(Errno::ENOENT)
                 })
             }
