@@ -200,6 +200,10 @@ pub enum ChainId {
     Output,
     /// Hook: packets that leave.
     Postrouting,
+    /// Hook: packets that come in, after the nat of others.
+    FreePrerouting,
+    /// Hook: packets that the node sends, after the nat of others.
+    FreeOutput,
     /// A chain that this version does not know; somebody put it into our table.
     Foreign(ChainName),
 }
@@ -220,7 +224,9 @@ impl ChainId {
             Self::Prerouting => 10,
             Self::Output => 11,
             Self::Postrouting => 12,
-            Self::Foreign(_) => 13,
+            Self::FreePrerouting => 13,
+            Self::FreeOutput => 14,
+            Self::Foreign(_) => 15,
         }
     }
 
@@ -240,6 +246,8 @@ impl ChainId {
             Self::Prerouting => "prerouting",
             Self::Output => "output",
             Self::Postrouting => "postrouting",
+            Self::FreePrerouting => "free-prerouting",
+            Self::FreeOutput => "free-output",
             Self::Foreign(name) => return name.clone(),
         };
         fixed.into()
@@ -258,6 +266,8 @@ impl ChainId {
             Self::Prerouting,
             Self::Output,
             Self::Postrouting,
+            Self::FreePrerouting,
+            Self::FreeOutput,
         ];
         if let Some(id) = fixed.into_iter().find(|id| id.name() == *name) {
             return id;
@@ -396,6 +406,8 @@ mod tests {
             ChainId::Affinity(10_800),
             ChainId::LocalAffinity(1),
             ChainId::Postrouting,
+            ChainId::FreePrerouting,
+            ChainId::FreeOutput,
             ChainId::Foreign("affinity-01s".into()),
         ] {
             assert_eq!(ChainId::from_name(&id.name()), id);

@@ -209,7 +209,11 @@ pub(crate) fn assemble(table: &TableId, parts: Parts) -> Reading {
 /// A hook's chain that lost its hook is still the same object.
 fn chain_key(id: ChainId, chain: &Chain) -> Key {
     let hooked = match id {
-        ChainId::Prerouting | ChainId::Output | ChainId::Postrouting => true,
+        ChainId::Prerouting
+        | ChainId::Output
+        | ChainId::Postrouting
+        | ChainId::FreePrerouting
+        | ChainId::FreeOutput => true,
         ChainId::Foreign(_) => chain.base.is_some(),
         ChainId::Reject
         | ChainId::Firewall

@@ -177,49 +177,46 @@ fn chains(regs: Registers, node: &NodePlan) -> Vec<(ChainId, ChainBody)> {
         ),
         entry(
             regs,
-            node,
             ChainId::Prerouting,
             Hook::Prerouting,
             &ChainId::FromOutside,
         ),
-        entry(
-            regs,
-            node,
-            ChainId::Output,
-            Hook::Output,
-            &ChainId::FromNode,
-        ),
+        entry(regs, ChainId::Output, Hook::Output, &ChainId::FromNode),
         postrouting(regs),
     ];
+    chains.extend(free(regs, node, ChainId::FreePrerouting, Hook::Prerouting));
+    chains.extend(free(regs, node, ChainId::FreeOutput, Hook::Output));
     chains.extend((1..policy::COUNT).map(|policy| masquerade(regs, node, policy)));
     chains
 }
 
-/// The chain of a hook: packets to front ends go on, those to free service addresses end.
-fn entry(
-    regs: Registers,
-    node: &NodePlan,
-    id: ChainId,
-    hook: Hook,
-    next: &ChainId,
-) -> (ChainId, ChainBody) {
+/// The chain of a hook: packets to front ends go on.
+fn entry(regs: Registers, id: ChainId, hook: Hook, next: &ChainId) -> (ChainId, ChainBody) {
     let addressed = |set, then| {
         let known = lookup(&set, Register::R0, Found::Continue);
         vec![regs.destination(), known, then]
     };
-    // Packets to other front ends come back if there is none at the port: the address may still be
-    // inside the service range.
-    let mut rules = vec![
+    // Packets to other front ends come back if there is none at the port, and pass.
+    let rules = vec![
         addressed(SetId::ClusterIps, goto(next)),
         addressed(SetId::Addresses, verdict(Verdict::Jump(next.name()))),
     ];
-    let inside = lookup(&SetId::ServiceCidrs, Register::R0, Found::Continue);
-    rules.extend(unserved(
-        regs,
-        vec![regs.destination(), inside],
-        node.unallocated,
-    ));
     base_chain(id, hook, priority::DSTNAT, rules)
+}
+
+/// The chain of a hook that ends packets to free service addresses (B-033).
+///
+/// Why not the entry: another agent may serve an address of the service range (B-004), and of two chains
+/// of one priority the kernel asks the younger first. Once one has translated a connection, none is asked.
+fn free(regs: Registers, node: &NodePlan, id: ChainId, hook: Hook) -> Option<(ChainId, ChainBody)> {
+    let test = vec![
+        regs.destination(),
+        lookup(&SetId::ServiceCidrs, Register::R0, Found::Continue),
+        regs.destination(),
+        lookup(&SetId::ClusterIps, Register::R0, Found::Break),
+    ];
+    let rule = unserved(regs, test, node.unallocated)?;
+    Some(base_chain(id, hook, priority::AFTER_DSTNAT, vec![rule]))
 }
 
 fn from_outside(regs: Registers, node: &NodePlan) -> (ChainId, ChainBody) {

@@ -308,6 +308,7 @@ fn purpose(id: &ChainId) -> Option<String> {
         ChainId::Outgoing => "masqueraded or not, by the front end the connection was made to",
         ChainId::FromOutside => "packets to a front end's address",
         ChainId::FromNode => "the same, sent by the node",
+        ChainId::FreePrerouting | ChainId::FreeOutput => "service addresses that nobody serves",
         ChainId::Prerouting | ChainId::Output | ChainId::Postrouting | ChainId::Foreign(_) => {
             return None;
         }

@@ -283,9 +283,31 @@ const NO_GROUP: u32 = u32::MAX;
 
 /// Whether packets meet the ruleset that changes: until its hooks are there nothing is in use.
 fn is_in_use(transaction: &Transaction<Key, Value>) -> bool {
-    let hooked =
-        |edit: &Edit<Key, Value>| edit.before.is_none() && matches!(edit.key, Key::BaseChain(_));
+    let hooked = |edit: &Edit<Key, Value>| edit.before.is_none() && leads_in(&edit.key);
     transaction.base == Base::InUse && !transaction.edits().any(hooked)
+}
+
+/// Whether an object is a hook without which packets do not meet the maps.
+fn leads_in(key: &Key) -> bool {
+    let Key::BaseChain(id) = key else {
+        return false;
+    };
+    match id {
+        ChainId::Prerouting | ChainId::Output | ChainId::Postrouting => true,
+        // They only end what no front end takes.
+        ChainId::FreePrerouting | ChainId::FreeOutput => false,
+        ChainId::Reject
+        | ChainId::Firewall
+        | ChainId::Masquerade(_)
+        | ChainId::Affinity(_)
+        | ChainId::LocalAffinity(_)
+        | ChainId::Services
+        | ChainId::OutsideLocal
+        | ChainId::Outgoing
+        | ChainId::FromOutside
+        | ChainId::FromNode
+        | ChainId::Foreign(_) => false,
+    }
 }
 
 fn act(edit: &Edit<Key, Value>, in_use: bool) -> Act {

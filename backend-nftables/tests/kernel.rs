@@ -9,10 +9,11 @@ mod common;
 mod like_fake;
 
 use std::collections::BTreeSet;
+use std::net::{TcpListener, TcpStream};
 use std::process::Command;
 use std::sync::mpsc::channel;
 use std::thread;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use backend_nftables::netlink::{Batch, EventKind, Events, Existing, Socket};
 use backend_nftables::rule::{Bytes, Element, ElementKind};
@@ -86,6 +87,10 @@ fn foreign_changes_are_heard_of_and_repaired() {
             "insert rule ip svc prerouting accept",
             "flush chain ip svc postrouting; delete chain ip svc postrouting",
             "add element ip svc addresses { 203.0.113.1 }",
+            // A table as version 0.1.0 made it before others could serve inside the service range.
+            "delete chain ip svc free-prerouting; delete chain ip svc free-output; \
+             add rule ip svc prerouting ip daddr @service_cidrs fib daddr type != local drop; \
+             add rule ip svc output ip daddr @service_cidrs fib daddr type != local drop",
             "add chain ip svc mine { type filter hook input priority 0; }; add rule ip svc mine drop",
             "add set ip svc odd { type ether_addr . mark; }; add element ip svc odd { 1:2:3:4:5:6 . 1 }",
             "add table ip svc { flags dormant; }",
@@ -521,6 +526,48 @@ fn a_full_map_of_pins_gets_room_when_a_service_goes() {
             .elements(&table, &SetId::Affinity.name());
         let left: Vec<Bytes> = left.unwrap().into_iter().map(|pin| pin.key).collect();
         assert_eq!(left, [pin(0).key]);
+    });
+}
+
+#[test]
+fn a_service_address_that_another_agent_serves_is_not_dropped() {
+    in_namespace(|| {
+        for command in [
+            "link set lo up",
+            "route add default dev lo",
+            "address add 198.18.1.1 dev lo",
+        ] {
+            let status = Command::new("ip").args(command.split(' ')).status();
+            assert!(status.unwrap().success(), "{command}");
+        }
+        let listener = TcpListener::bind("198.18.1.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let other = format!(
+            "add table ip other; \
+             add chain ip other nat {{ type nat hook output priority -100; }}; \
+             add rule ip other nat ip daddr 10.96.200.1 tcp dport 80 dnat to 198.18.1.1:{port}"
+        );
+        let connects = |to: &str| {
+            let to = to.parse().unwrap();
+            TcpStream::connect_timeout(&to, Duration::from_millis(500)).is_ok()
+        };
+        let plan = scenario(EVERYTHING).plan(IpFamily::V4);
+        // Whoever comes first.
+        for other_first in [true, false] {
+            let mut proxy = Proxy::new(&plan);
+            if other_first {
+                nft(&[&other]);
+            }
+            proxy.settle();
+            if !other_first {
+                nft(&[&other]);
+            }
+            assert!(connects("10.96.200.1:80"), "{other_first}");
+            assert!(!connects("10.96.200.1:81"));
+            nft(&["delete table ip other"]);
+            assert!(!connects("10.96.200.1:80"));
+            proxy.kernel.cleanup().unwrap();
+        }
     });
 }
 

@@ -94,6 +94,8 @@ pub struct BaseChain {
 pub mod priority {
     /// Destination nat in prerouting and output (`dstnat`).
     pub const DSTNAT: i32 = -100;
+    /// After the destination nat of others.
+    pub const AFTER_DSTNAT: i32 = DSTNAT + 10;
     /// Filtering (`filter`).
     pub const FILTER: i32 = 0;
     /// Source nat in postrouting (`srcnat`).
