@@ -476,14 +476,11 @@ fn a_full_map_of_pins_gets_room_when_a_service_goes() {
         let mut proxy = Proxy::new(&scenario(sticky).plan(IpFamily::V4));
         proxy.settle();
         let held = proxy.kernel.read().unwrap();
-        let pools = held.keys().filter_map(|key| match key {
-            Key::Element(SetId::Live, row) => Some(row[..4].to_vec()),
-            Key::Table
-            | Key::Set(_)
-            | Key::Chain(_)
-            | Key::SourceRule(_)
-            | Key::Element(..)
-            | Key::BaseChain(_) => None,
+        let pools = held.keys().filter_map(|key| {
+            let Key::Element(SetId::Live, row) = key else {
+                return None;
+            };
+            Some(row[..4].to_vec())
         });
         let pools: BTreeSet<Vec<u8>> = pools.collect();
         let [a, b] = [pools.first().unwrap(), pools.last().unwrap()];
