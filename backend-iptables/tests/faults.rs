@@ -84,6 +84,10 @@ fn a_lock_that_is_held_leaves_one_table_as_it_was_and_of_two_nobody_knows() {
             return;
         }
         let mut kernel = host.kernel();
+        let plan = some_plan(host.family, 0);
+        let mut reconciler = reconciler(&kernel, host.family);
+        start(&mut reconciler, &plan);
+        reconciler.settle(&mut kernel, 4).unwrap();
         let file = File::create(&host.lock).unwrap();
         let held = Flock::lock(file, FlockArg::LockExclusive).map_err(|(_, errno)| errno);
         let held = held.unwrap();
@@ -104,6 +108,9 @@ fn a_lock_that_is_held_leaves_one_table_as_it_was_and_of_two_nobody_knows() {
         assert_eq!(two.failure(), Failure::Unknown, "{two}");
         drop(held);
         kernel.commit(&transaction(&Table::ALL)).unwrap();
+        reconciler.verify();
+        reconciler.settle(&mut kernel, 4).unwrap();
+        assert_holds(host, &mut kernel, &plan);
     });
 }
 

@@ -1,21 +1,22 @@
 //! Makes the kernel show a plan, step by step.
 
+mod prepare;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::time::Duration;
 
 use backend_nftables::rule::TableName;
-use svc_core::{CommitFailure, Edit, IpFamily, Protocol, Ruleset, Transaction};
+use svc_core::{CommitFailure, Edit, IpFamily, Ruleset, Transaction};
 
 use crate::companion::{self, SetId};
 use crate::drain::{Drains, drains};
 use crate::error::{Errno, Error};
-use crate::key::{Destination, Key, Server, ServerId, Value};
+use crate::key::{Destination, Key, ServerId, Value};
 use crate::live::Live;
 use crate::marks::Marks;
 use crate::refusal::{Refusals, error, failure, refused, taken, words};
 use crate::render::{Renderer, Settings};
-use crate::scheduler::Scheduler;
 use crate::setting::Setting;
 use crate::system::{HeldId, LinkState, Presence, Request, System, TableEdit};
 use crate::work::{Change, Of, Work};
@@ -463,58 +464,6 @@ impl<S: System> Kernel<S> {
             }
         }
         Ok(())
-    }
-
-    /// Whether virtual servers with a scheduler can be made: makes one that no packet comes to, and
-    /// removes it. For whoever removes virtual servers of others before ours are made.
-    ///
-    /// # Errors
-    /// [`Error::Refused`]; a module is missing, most likely, which the message names.
-    pub fn try_scheduler(&mut self, scheduler: Scheduler) -> Result<(), Error> {
-        let id = ServerId::Marked(Protocol::Tcp, self.marks.spare());
-        let operation = || format!("use scheduler {scheduler} of module {}", scheduler.module());
-        for request in [
-            Request::NewServer(id, Server::new(scheduler)),
-            Request::DeleteServer(id),
-        ] {
-            for answer in self.change(vec![request])? {
-                match answer {
-                    // One was left over.
-                    Ok(()) | Err(Errno::EEXIST) => {}
-                    Err(errno) => return Err(Error::refused(operation(), errno)),
-                }
-            }
-        }
-        Ok(())
-    }
-
-    /// Gives settings values, in the whole network namespace. The companion table remembers what
-    /// they were, for [`Kernel::cleanup`]; ask only one family for it. A setting that the kernel
-    /// does not have is passed over.
-    ///
-    /// # Errors
-    /// [`Error::Setting`], or that the companion table cannot be changed.
-    pub fn set(&mut self, wanted: &[(Setting, u32)]) -> Result<(), Error> {
-        let saved = self.system.saved()?;
-        for (setting, value) in wanted {
-            let Some(held) = self.system.setting(*setting)? else {
-                continue;
-            };
-            if held == *value {
-                continue;
-            }
-            if !saved.contains_key(&setting.number()) {
-                self.save(*setting, held)?;
-            }
-            self.system.set(*setting, *value)?;
-        }
-        Ok(())
-    }
-
-    fn save(&mut self, setting: Setting, held: u32) -> Result<(), Error> {
-        let edits = companion::saving(&self.table, self.family, setting.number(), held);
-        let edits: Vec<TableEdit<'_>> = edits.iter().map(|edit| (0, edit)).collect();
-        self.system.change_table(&edits)
     }
 
     /// Removes exactly what is ours and puts settings back. What is left after a failure, another call removes.

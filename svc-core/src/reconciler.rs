@@ -15,6 +15,7 @@
 
 mod audit;
 mod filling;
+mod quarantine;
 
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::string::String;
@@ -216,21 +217,6 @@ impl<R: Render> Reconciler<R> {
     /// The renderer.
     pub fn render(&self) -> &R {
         &self.render
-    }
-
-    /// Service ports that the kernel refused, with the reason.
-    pub fn quarantine(&self) -> &BTreeMap<ServicePortName, String> {
-        &self.quarantine
-    }
-
-    /// Puts the service ports that were set aside back in, as what was in their way may be gone: the
-    /// next [`Reconciler::poll`] asks for a reading, and what differs is committed. Those that the
-    /// kernel refuses again are set aside again.
-    pub fn release(&mut self) {
-        if !self.quarantine.is_empty() {
-            self.quarantine.clear();
-            self.verify = true;
-        }
     }
 
     /// The plan that the kernel should show, without health checks.
