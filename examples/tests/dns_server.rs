@@ -251,11 +251,13 @@ fn wildcard_addresses_of_both_families_answer_from_where_they_were_asked() {
     let folder = Folder::new("wildcard");
     folder.write("a.yaml", &service("web", "10.96.0.7"));
     // A port that was free for both protocols an instant ago.
-    let free = UdpSocket::bind("127.0.0.1:0")
-        .unwrap()
-        .local_addr()
-        .unwrap()
-        .port();
+    let free = loop {
+        let udp = UdpSocket::bind("127.0.0.1:0").unwrap();
+        let at = udp.local_addr().unwrap();
+        if std::net::TcpListener::bind(at).is_ok() {
+            break at.port();
+        }
+    };
     let (v4, v6) = (format!("0.0.0.0:{free}"), format!("[::]:{free}"));
     let far = Folder::new("wildcard-far");
     far.write("a.yaml", &service("web", "10.96.0.9"));

@@ -15,7 +15,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use svc_core::dns::Zone;
 
 use super::args::ZoneArgs;
-use super::bind::{self, Others};
+use super::bind;
 use super::cluster::{Following, follow};
 use super::forward::{Chain, Forwarder};
 use super::metrics::{Metrics, add};
@@ -186,20 +186,8 @@ fn listen(
     shared: &Arc<Shared>,
     failed: &Sender<Failure>,
 ) -> Result<(), Box<dyn Error>> {
-    let named = |error: io::Error| format!("{address}: {error}");
-    // Sockets that share a port would also share it with another server of the same user.
-    let alone = bind::udp(address, Others::Exclude).map_err(named)?;
-    let address = alone.local_addr().map_err(named)?;
-    let listener = bind::tcp(address).map_err(named)?;
-    let mut sockets = Vec::with_capacity(workers);
-    if workers == 1 {
-        sockets.push(alone);
-    } else {
-        drop(alone);
-        for _ in 0..workers {
-            sockets.push(bind::udp(address, Others::Share).map_err(named)?);
-        }
-    }
+    let bound = bind::both(address, workers).map_err(|error| format!("{address}: {error}"))?;
+    let (address, sockets, listener) = bound;
     for (at, socket) in sockets.into_iter().enumerate() {
         let worker = udp::Worker {
             socket: Arc::new(socket),
