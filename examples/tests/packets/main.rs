@@ -30,6 +30,10 @@ fn main() -> ExitCode {
             "nftables_slot_that_has_just_gone",
             nftables::slot_that_has_just_gone,
         ),
+        own(
+            "nftables_address_of_another_agent",
+            nftables::address_of_another_agent,
+        ),
         own("nftables_soak", soak::nftables),
         own("iptables_legacy_soak", soak::iptables_legacy),
         own("iptables_nft_soak", soak::iptables_nft),

@@ -1,8 +1,11 @@
 //! What only the nf_tables backend has.
 
+use std::process::Command;
+
 use backend_nftables::rule::ChainType;
 use backend_nftables::{Kernel, Key, SetId, Value};
 use examples::nftables_proxy::TABLE;
+use examples::sandbox::{Outcome, Transport};
 use svc_core::{Base, Edit, EditGroup, IpFamily, Transaction};
 
 use crate::connections::{WEB, slices};
@@ -20,7 +23,7 @@ pub(crate) fn nat_chains_only() {
                 _ => None,
             });
             let bases: Vec<_> = bases.collect();
-            assert_eq!(bases.len(), 3, "{bases:?}");
+            assert_eq!(bases.len(), 5, "{bases:?}");
             for (id, base) in bases {
                 assert_eq!(base.kind, ChainType::Nat, "{id:?}");
             }
@@ -54,6 +57,27 @@ pub(crate) fn slot_that_has_just_gone() {
                 }
             }
         }
+    }
+}
+
+/// An address of the service range that is none of ours is dropped, unless another agent translates it: clients
+/// reach that one's endpoint, although our chains were there first (B-004, B-033).
+pub(crate) fn address_of_another_agent() {
+    let mut lab = Lab::new(&NFTABLES);
+    lab.apply(WEB, &slices(&["1", "2"]));
+    let clients = ["10.64.1.200", "203.0.113.7"];
+    let theirs = at("10.96.0.77", port(Transport::Tcp));
+    let dropped = lab.attempt(ip(clients[0]), theirs, Transport::Tcp);
+    assert!(matches!(dropped, Outcome::TimedOut), "{dropped}");
+    let table = "add table ip other; \
+        add chain ip other nat { type nat hook prerouting priority -100; }; \
+        add rule ip other nat ip daddr 10.96.0.77 tcp dport 80 dnat to 10.64.1.1:8080";
+    let node = lab.world.sandbox().node();
+    let made = node.run(|| Command::new("nft").arg(table).status().unwrap());
+    assert!(made.unwrap().success());
+    for from in clients {
+        let reached = lab.reach(ip(from), theirs, Transport::Tcp);
+        assert_eq!(reached, at("10.64.1.1", target_port(Transport::Tcp)));
     }
 }
 
