@@ -39,6 +39,8 @@ pub(crate) struct Removal {
     later: BTreeSet<Pool>,
     /// Pins to remove, and until when they live. While the kernel resizes the map, a list has some twice.
     pins: BTreeMap<Bytes, Instant>,
+    /// Whether any was removed since the list was begun.
+    removed: bool,
 }
 
 /// The number of a pool, as it stands in keys.
@@ -62,6 +64,7 @@ impl Removal {
             pools: BTreeSet::new(),
             later: BTreeSet::new(),
             pins: BTreeMap::new(),
+            removed: false,
         }
     }
 
@@ -101,10 +104,24 @@ impl Removal {
         table: &TableId,
         batch: &mut Batch,
     ) -> Result<(), RemovalError> {
+        let begun = Instant::now();
+        while !self.is_idle() && begun.elapsed() < STEP {
+            self.advance(socket, table, batch)?;
+        }
+        Ok(())
+    }
+
+    fn advance(
+        &mut self,
+        socket: &mut Socket,
+        table: &TableId,
+        batch: &mut Batch,
+    ) -> Result<(), RemovalError> {
         let affinity = SetId::Affinity.name();
         if self.state == State::Idle && !self.later.is_empty() {
             self.pools = std::mem::take(&mut self.later);
             self.pins.clear();
+            self.removed = false;
             self.state = State::Lists(self.listing.list_elements(table, &affinity)?);
         }
         if let State::Lists(seq) = self.state {
@@ -115,6 +132,9 @@ impl Removal {
             self.remove(socket, table, batch)?;
             if !self.pins.is_empty() {
                 self.state = State::Removes;
+            } else if self.removed {
+                // A list leaves some out while the kernel resizes the map, so only one that has none is the last.
+                self.later.append(&mut self.pools);
             }
         }
         Ok(())
@@ -168,6 +188,7 @@ impl Removal {
                     .is_some_and(|pool| self.pools.contains(pool));
                 if wanted && end > soon {
                     batch.delete_plain(0, &affinity, &pin);
+                    self.removed = true;
                 }
             }
             socket.commit(batch)?;
