@@ -13,17 +13,18 @@ use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify, InotifyEvent, WatchDe
 use nix::sys::socket::SockaddrStorage;
 
 /// kube-proxy's link in IPVS mode, with the address of every Service.
-const KUBE_LINK: &str = "kube-ipvs0";
+pub const KUBE_LINK: &str = "kube-ipvs0";
+/// Links that proxies make, kube-proxy's and those of our IPVS backend: what they bind is none of the node's.
+pub const PROXY_LINKS: [&str; 3] = [KUBE_LINK, "svc-ipvs4", "svc-ipvs6"];
 
 /// Addresses of the interfaces of the calling thread's network namespace, without loopback and
-/// link-local ones, and without those of links that a proxy made itself, kube-proxy or the caller.
+/// link-local ones, and without those of [`PROXY_LINKS`].
 ///
 /// # Errors
 /// What the kernel says.
-pub fn addresses(own_links: &[&str]) -> io::Result<Vec<IpAddr>> {
+pub fn addresses() -> io::Result<Vec<IpAddr>> {
     let mut addresses: Vec<IpAddr> = getifaddrs()?
-        .filter(|interface| interface.interface_name != KUBE_LINK)
-        .filter(|interface| !own_links.contains(&interface.interface_name.as_str()))
+        .filter(|interface| !PROXY_LINKS.contains(&interface.interface_name.as_str()))
         .filter_map(|interface| ip(&interface.address?))
         .filter(|ip| !ip.is_loopback() && !is_link_local(ip))
         .collect();

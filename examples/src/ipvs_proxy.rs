@@ -82,7 +82,6 @@ impl Backend for Ipvs {
 
     const MODE: ProxyMode = ProxyMode::Ipvs;
     const PURE: backend::Backend = backend::Backend::Ipvs;
-    const OWN_LINKS: &[&str] = &["svc-ipvs4", "svc-ipvs6"];
 
     /// What is its own whatever the scheduler.
     fn manages(&self) -> String {
@@ -187,6 +186,18 @@ fn seconds(time: Duration) -> u32 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn links_of_this_backend_are_known_as_such() {
+        let link = Settings::default().link;
+        for family in IpFamily::ALL {
+            let name = match family {
+                IpFamily::V4 => format!("{link}4"),
+                IpFamily::V6 => format!("{link}6"),
+            };
+            assert!(crate::host::PROXY_LINKS.contains(&name.as_str()), "{name}");
+        }
+    }
 
     #[test]
     fn each_sysctl_that_is_not_set_is_named_with_the_flag() {

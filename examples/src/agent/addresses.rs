@@ -10,6 +10,8 @@ use nix::sys::socket::{
     AddressFamily, MsgFlags, NetlinkAddr, SockFlag, SockProtocol, SockType, bind, recv, socket,
 };
 
+use crate::host::PROXY_LINKS;
+
 /// Which addresses are the node's own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum OwnAddresses {
@@ -21,14 +23,11 @@ pub(super) enum OwnAddresses {
 
 /// Tells when an address of a link comes or goes.
 #[derive(Debug)]
-pub(super) struct AddressNews {
-    socket: OwnedFd,
-    own_links: &'static [&'static str],
-}
+pub(super) struct AddressNews(OwnedFd);
 
 impl AddressNews {
-    /// Listens in the network namespace of the calling thread; what happens to `own_links` is no news.
-    pub(super) fn open(own_links: &'static [&'static str]) -> io::Result<Self> {
+    /// Listens in the network namespace of the calling thread; what happens to links of proxies is no news.
+    pub(super) fn open() -> io::Result<Self> {
         let socket = socket(
             AddressFamily::Netlink,
             SockType::Raw,
@@ -37,7 +36,7 @@ impl AddressNews {
         )?;
         let groups = (libc::RTMGRP_IPV4_IFADDR | libc::RTMGRP_IPV6_IFADDR).cast_unsigned();
         bind(socket.as_raw_fd(), &NetlinkAddr::new(0, groups))?;
-        Ok(Self { socket, own_links })
+        Ok(Self(socket))
     }
 
     /// Waits for news; what came meanwhile is taken together.
@@ -46,8 +45,8 @@ impl AddressNews {
         let mut news = false;
         let mut flags = MsgFlags::empty();
         loop {
-            match recv(self.socket.as_raw_fd(), &mut buffer, flags) {
-                Ok(length) => news |= concerns(&buffer[..length], &self.own_indices()),
+            match recv(self.0.as_raw_fd(), &mut buffer, flags) {
+                Ok(length) => news |= concerns(&buffer[..length], &of_proxies()),
                 // Some were lost.
                 Err(Errno::ENOBUFS) => news = true,
                 Err(Errno::EAGAIN) if news => return Ok(()),
@@ -60,17 +59,16 @@ impl AddressNews {
             };
         }
     }
+}
 
-    fn own_indices(&self) -> Vec<u32> {
-        let links = self.own_links.iter();
-        links
-            .filter_map(|link| if_nametoindex(*link).ok())
-            .collect()
-    }
+/// The indices of links of proxies.
+fn of_proxies() -> Vec<u32> {
+    let links = PROXY_LINKS.into_iter();
+    links.filter_map(|link| if_nametoindex(link).ok()).collect()
 }
 
 /// Whether a message of a datagram is about an address of another link than these.
-fn concerns(mut messages: &[u8], own_indices: &[u32]) -> bool {
+fn concerns(mut messages: &[u8], of_proxies: &[u32]) -> bool {
     while let Some((header, _)) = messages.split_first_chunk::<MESSAGE>() {
         let [a, b, c, d, kind, more, ..] = *header;
         let length = u32::from_ne_bytes([a, b, c, d]) as usize;
@@ -78,7 +76,7 @@ fn concerns(mut messages: &[u8], own_indices: &[u32]) -> bool {
         let [.., e, f, g, h] = *header;
         let index = u32::from_ne_bytes([e, f, g, h]);
         let of_address = [libc::RTM_NEWADDR, libc::RTM_DELADDR].contains(&kind);
-        if of_address && !own_indices.contains(&index) {
+        if of_address && !of_proxies.contains(&index) {
             return true;
         }
         let next = length.max(MESSAGE).next_multiple_of(4);
@@ -108,7 +106,7 @@ mod tests {
     }
 
     #[test]
-    fn addresses_of_own_links_are_no_news() {
+    fn addresses_of_links_of_proxies_are_no_news() {
         let own = message(libc::RTM_NEWADDR, 7, 33);
         let other = message(libc::RTM_DELADDR, 3, 8);
         assert!(!concerns(&own, &[7, 8]));

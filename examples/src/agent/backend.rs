@@ -54,8 +54,6 @@ pub trait Backend: Sized {
     const MODE: ProxyMode;
     /// The same backend without a kernel.
     const PURE: backend::Backend;
-    /// Links that it makes: their addresses are not the node's.
-    const OWN_LINKS: &[&str] = &[];
 
     /// What it has to itself in a network namespace, in words after "manages": two agents that have the
     /// same by mistake name each other by it.

@@ -314,7 +314,7 @@ where
             return;
         }
         let planner = &mut self.parts.planner;
-        match host::addresses(B::OWN_LINKS) {
+        match host::addresses() {
             Ok(addresses) if addresses != planner.config().local_addresses => {
                 debug!(?addresses, "addresses of the host");
                 let mut config = planner.config().clone();

@@ -154,7 +154,7 @@ fn open<B: Backend>(
     let mut config = settings.node.clone();
     let of_host = own_addresses(args) == OwnAddresses::OfHost;
     if of_host || input.planner.state().node(&config.name).is_none() {
-        config.local_addresses = host::addresses(B::OWN_LINKS)?;
+        config.local_addresses = host::addresses()?;
     }
     for change in backend.adapt(&mut config) {
         eprintln!("warning: {change}");

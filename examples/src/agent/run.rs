@@ -213,7 +213,7 @@ where
             None
         }
     };
-    watch_addresses(AddressNews::open(B::OWN_LINKS)?, feed.clone())?;
+    watch_addresses(AddressNews::open()?, feed.clone())?;
     let (asked, audits, periods) = follow(&mut backend, &mut families, &settings.node, &feed)?;
     let looped = |family| FamilyLoop::new(family, periods, Jitter::random());
     let parts = Parts {

@@ -24,6 +24,7 @@ pub(super) use probe::agrees;
 
 use crate::backend::NFTABLES_TABLE;
 use crate::cli::one_line;
+use crate::host::KUBE_LINK;
 
 /// Rules of somebody who serves Services too.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -160,8 +161,6 @@ fn remove_own_iptables(variant: &str, family: IpFamily) -> Result<(), String> {
 
 /// kube-proxy's table, in the families ip and ip6.
 const KUBE_TABLE: &str = "kube-proxy";
-/// kube-proxy's dummy link in IPVS mode.
-const KUBE_LINK: &str = "kube-ipvs0";
 const VARIANTS: [(&str, Variant); 2] = [("legacy", Variant::Legacy), ("nft", Variant::Nft)];
 /// Longer than a packet is on its way from one hook to the next.
 const UNDER_WAY: Duration = Duration::from_millis(50);

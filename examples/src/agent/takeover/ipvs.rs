@@ -20,6 +20,7 @@ use svc_core::{IpFamily, Protocol};
 use super::UNDER_WAY;
 use super::iptables::run;
 use crate::cli::one_line;
+use crate::host::KUBE_LINK;
 use crate::sandbox::Rtnl;
 
 /// Removes the virtual servers of our IPVS backend, and what it has beside them.
@@ -51,10 +52,10 @@ pub(super) fn remove_kube_proxy() -> Result<(), String> {
             }
         }
     }
-    let removed = Rtnl::open().and_then(|mut links| links.delete_link(super::KUBE_LINK));
+    let removed = Rtnl::open().and_then(|mut links| links.delete_link(KUBE_LINK));
     match removed {
         Ok(()) | Err(Errno::ENODEV) => Ok(()),
-        Err(errno) => Err(format!("{}: {}", super::KUBE_LINK, errno.desc())),
+        Err(errno) => Err(format!("{}: {}", KUBE_LINK, errno.desc())),
     }
 }
 
