@@ -103,19 +103,31 @@ fn make(open: &mut Open, change: ListenerChange) -> Option<Deaf> {
             let _ = shutdown(gone.listener.as_raw_fd(), Shutdown::Both);
         }
         ListenerChange::HandOver(at, service) => open.get_mut(&at)?.service = service,
-        ListenerChange::Open(at, service) => match listener(at) {
+        ListenerChange::Open(at, service) => match listener(at, Accepts::Own) {
             Ok(listener) => {
                 let listener = Arc::new(listener);
                 open.insert(at, Listening { service, listener });
             }
-            Err(error) => return Some(Deaf { service, at, error }),
+            Err(errno) => {
+                let error = errno.into();
+                return Some(Deaf { service, at, error });
+            }
         },
     }
     None
 }
 
-/// A listener at an address of one family only: the other has one of its own (B-208).
-pub(super) fn listener(at: SocketAddr) -> io::Result<TcpListener> {
+/// The families of clients that a listener at an address of IPv6 accepts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Accepts {
+    /// Its own: the other has a listener of its own (B-208).
+    Own,
+    /// Both.
+    Both,
+}
+
+/// A listener that does not block.
+pub(super) fn listener(at: SocketAddr, accepts: Accepts) -> Result<TcpListener, Errno> {
     let family = match at {
         SocketAddr::V4(_) => AddressFamily::Inet,
         SocketAddr::V6(_) => AddressFamily::Inet6,
@@ -124,7 +136,7 @@ pub(super) fn listener(at: SocketAddr) -> io::Result<TcpListener> {
     let socket = socket(family, SockType::Stream, flags, None)?;
     setsockopt(&socket, sockopt::ReuseAddr, &true)?;
     if at.is_ipv6() {
-        setsockopt(&socket, sockopt::Ipv6V6Only, &true)?;
+        setsockopt(&socket, sockopt::Ipv6V6Only, &(accepts == Accepts::Own))?;
     }
     bind(socket.as_raw_fd(), &SockaddrStorage::from(at))?;
     listen(&socket, Backlog::MAXCONN)?;
@@ -263,7 +275,7 @@ mod tests {
             assert!(get("127.0.0.2", port).is_ok());
             ports.apply(&plan("127.0.0.2", &[]));
             let at = SocketAddr::new([127, 0, 0, 2].into(), port);
-            listener(at).unwrap();
+            listener(at, Accepts::Own).unwrap();
         }
     }
 

@@ -3,30 +3,25 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
-use std::os::fd::AsRawFd;
 use std::sync::mpsc::channel;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
 
 use nix::errno::Errno;
-use nix::sys::socket::{
-    AddressFamily, Backlog, SockFlag, SockType, SockaddrStorage, bind, listen, setsockopt, socket,
-    sockopt,
-};
 use svc_core::{Flow, IpFamily, parse_ip};
 use tracing::{error, info};
 
 use super::health;
-use super::health_ports::listener;
+use super::health_ports::{Accepts, listener};
 use super::input::{Feed, Input};
 use super::metrics;
 use super::status::Shared;
 use crate::cli::explain::Destination;
 use crate::http::{self, Answer, Page, Request, reading};
 
-/// Time between two attempts to listen (B-221).
-const LISTEN_AGAIN: Duration = Duration::from_secs(5);
+/// Time between two attempts to listen (B-204, B-221).
+pub(super) const LISTEN_AGAIN: Duration = Duration::from_secs(5);
 /// How long the loop may take to explain: it may be waiting for a lock of somebody else.
 const EXPLAIN: Duration = Duration::from_secs(5);
 
@@ -75,10 +70,12 @@ pub(super) fn start(addresses: Addresses, shared: &Shared, feed: &Feed) -> io::R
 fn serve(name: &str, address: SocketAddr, answer: &Answer, shared: &Shared) {
     let title = format!("{name} {address}");
     loop {
-        let opened = listen_at(address).and_then(|listener| {
-            listener.set_nonblocking(false)?;
-            Ok(listener)
-        });
+        let opened = listen_at(address)
+            .map_err(io::Error::from)
+            .and_then(|listener| {
+                listener.set_nonblocking(false)?;
+                Ok(listener)
+            });
         let failed = match opened {
             Ok(listener) => {
                 if shared.lock().deaf.remove(&title).is_some() {
@@ -99,27 +96,16 @@ fn serve(name: &str, address: SocketAddr, answer: &Answer, shared: &Shared) {
 }
 
 /// An unspecified address of either family is every address of both, as it is for kube-proxy: probes come over either.
-fn listen_at(at: SocketAddr) -> io::Result<TcpListener> {
+fn listen_at(at: SocketAddr) -> Result<TcpListener, Errno> {
     if !at.ip().is_unspecified() {
-        return listener(at);
+        return listener(at, Accepts::Own);
     }
-    match listen_everywhere(at.port()) {
+    match listener((Ipv6Addr::UNSPECIFIED, at.port()).into(), Accepts::Both) {
         Err(Errno::EAFNOSUPPORT | Errno::EADDRNOTAVAIL) => {
-            listener((Ipv4Addr::UNSPECIFIED, at.port()).into())
+            listener((Ipv4Addr::UNSPECIFIED, at.port()).into(), Accepts::Own)
         }
-        other => Ok(other?),
+        other => other,
     }
-}
-
-fn listen_everywhere(port: u16) -> Result<TcpListener, Errno> {
-    let flags = SockFlag::SOCK_CLOEXEC;
-    let socket = socket(AddressFamily::Inet6, SockType::Stream, flags, None)?;
-    setsockopt(&socket, sockopt::ReuseAddr, &true)?;
-    setsockopt(&socket, sockopt::Ipv6V6Only, &false)?;
-    let at = SocketAddr::from((Ipv6Addr::UNSPECIFIED, port));
-    bind(socket.as_raw_fd(), &SockaddrStorage::from(at))?;
-    listen(&socket, Backlog::MAXCONN)?;
-    Ok(TcpListener::from(socket))
 }
 
 struct Pages {

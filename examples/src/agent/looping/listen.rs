@@ -1,18 +1,13 @@
 //! The health-check ports of Services: as an applied plan asks for, and again until all are open.
 
-use std::time::Duration;
-
 use svc_core::{IpFamily, Kernel, Plan};
 use tracing::info;
 
 use super::Agent;
 use crate::agent::backend::Backend;
 use crate::agent::clock::Clock;
+use crate::agent::server::LISTEN_AGAIN;
 use crate::agent::status::FamilyStatus;
-
-/// Time between two attempts to open a port that somebody else has (B-204), as of the other servers
-/// (B-221).
-pub(super) const LISTEN_AGAIN: Duration = Duration::from_secs(5);
 
 /// What an applied plan says of health checks; a copy of all of it would cost as much as it is long.
 pub(super) fn checks(family: IpFamily, status: &FamilyStatus) -> Plan {

@@ -237,7 +237,7 @@ fn b204_a_port_that_is_taken_is_opened_once_it_is_free() {
     };
     applied(&mut agent);
     assert_eq!(agent.deaf.len(), 1);
-    assert!(agent.wait().unwrap() <= listen::LISTEN_AGAIN);
+    assert!(agent.wait().unwrap() <= crate::agent::server::LISTEN_AGAIN);
     // Runs do not put it off.
     let next = agent.listen_at;
     applied(&mut agent);
