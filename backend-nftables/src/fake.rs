@@ -124,21 +124,7 @@ impl FakeKernel {
     /// What the kernel would refuse, or the next fault says.
     pub fn apply(&mut self, batch: &Batch) -> Result<(), CommitError> {
         let fault = self.faults.pop_front().unwrap_or(Fault::None);
-        match fault {
-            Fault::Io(errno) => return Err(CommitError::Io(errno.into())),
-            Fault::LostUnapplied => return Err(CommitError::LostReplies),
-            Fault::TooLarge => {
-                return Err(CommitError::TooLarge {
-                    len: batch.byte_len(),
-                    limit: 0,
-                });
-            }
-            Fault::None | Fault::Refuse(..) | Fault::LostApplied => {}
-        }
-        let (len, limit) = (batch.byte_len(), self.limit);
-        if len > limit {
-            return Err(CommitError::TooLarge { len, limit });
-        }
+        self.send(batch.byte_len(), &fault)?;
         let requests = requests(batch).ok_or(CommitError::Io(Errno::EINVAL.into()))?;
         let mut tables = self.tables.clone();
         let mut refusals = Vec::new();
@@ -174,6 +160,19 @@ impl FakeKernel {
             | Fault::LostUnapplied
             | Fault::TooLarge
             | Fault::Io(_) => Ok(()),
+        }
+    }
+
+    /// What happens before the kernel looks at a transaction of so many bytes.
+    fn send(&self, len: usize, fault: &Fault) -> Result<(), CommitError> {
+        match fault {
+            Fault::Io(errno) => Err(CommitError::Io((*errno).into())),
+            Fault::LostUnapplied => Err(CommitError::LostReplies),
+            Fault::TooLarge => Err(CommitError::TooLarge { len, limit: 0 }),
+            Fault::None | Fault::Refuse(..) | Fault::LostApplied => match self.limit {
+                limit if len > limit => Err(CommitError::TooLarge { len, limit }),
+                _ => Ok(()),
+            },
         }
     }
 

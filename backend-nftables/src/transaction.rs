@@ -287,27 +287,12 @@ fn is_in_use(transaction: &Transaction<Key, Value>) -> bool {
     transaction.base == Base::InUse && !transaction.edits().any(hooked)
 }
 
-/// Whether an object is a hook without which packets do not meet the maps.
+/// Whether an object is a hook without which packets do not meet the maps. Those of free addresses are none:
+/// they only end what no front end takes.
 fn leads_in(key: &Key) -> bool {
-    let Key::BaseChain(id) = key else {
-        return false;
-    };
-    match id {
-        ChainId::Prerouting | ChainId::Output | ChainId::Postrouting => true,
-        // They only end what no front end takes.
-        ChainId::FreePrerouting | ChainId::FreeOutput => false,
-        ChainId::Reject
-        | ChainId::Firewall
-        | ChainId::Masquerade(_)
-        | ChainId::Affinity(_)
-        | ChainId::LocalAffinity(_)
-        | ChainId::Services
-        | ChainId::OutsideLocal
-        | ChainId::Outgoing
-        | ChainId::FromOutside
-        | ChainId::FromNode
-        | ChainId::Foreign(_) => false,
-    }
+    let (prerouting, output) = (ChainId::Prerouting, ChainId::Output);
+    let hooks = [prerouting, output, ChainId::Postrouting].map(Key::BaseChain);
+    hooks.contains(key)
 }
 
 fn act(edit: &Edit<Key, Value>, in_use: bool) -> Act {
