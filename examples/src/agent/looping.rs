@@ -21,7 +21,7 @@ use super::flows::FlowKeeper;
 use super::health_ports::{Deaf, HealthPorts};
 use super::input::{Input, SourceLink, Told};
 use super::presence::Presence;
-use super::status::{Compared, RunSummary, Shared};
+use super::status::{RunSummary, Shared};
 use crate::cli::explain::to_json;
 use crate::cli::one_line;
 use crate::host;
@@ -412,22 +412,8 @@ where
             return;
         };
         let family = looped.family().reconciler.family();
-        let repaired = run.repaired();
-        let cause = run.cause;
-        let compared = match &run.result {
-            Ok((settled, _)) if settled.drift.is_none() => Compared::Changes,
-            Ok(_) | Err(_) => Compared::Whole,
-        };
         let stale_flows = run.may_leave_stale_flows();
-        let summary = RunSummary {
-            cause,
-            took: run.took,
-            compared,
-            repaired,
-            result: run
-                .result
-                .map(|(settled, applied)| (settled.edits, applied)),
-        };
+        let summary = RunSummary::of(run);
         tell::tell(family, &summary);
         let now = self.parts.clock.now();
         let quarantine = looped.family().reconciler.quarantine().clone();

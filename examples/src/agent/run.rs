@@ -189,30 +189,17 @@ fn serve<B: Backend>(
 where
     <B::Kernel as Kernel<B::Render>>::Error: 'static,
 {
-    let proxy = &settings.node.proxy;
-    info!(
-        node = &*settings.node.name,
-        mode = B::MODE.name(),
-        "starting"
-    );
-    for family in &families {
-        for remark in backend.remarks(family) {
-            warn!(family = %family.reconciler.family(), "{remark}");
-        }
-    }
+    announce(&backend, &families, &settings.node);
     let clock = SystemClock::start();
     let opened = families.iter().map(|one| one.reconciler.family());
-    let status = Status::new(B::MODE, proxy.sync_period, opened);
+    let status = Status::new(B::MODE, settings.node.proxy.sync_period, opened);
     let shared = Shared::new(status, clock);
     server::start(settings.addresses, &shared, &feed)?;
     let health_ports = HealthPorts::start(shared.clone())?;
-    let flows = match FlowKeeper::start(shared.clone()) {
-        Ok(flows) => Some(flows),
-        Err(cause) => {
-            error!(error = %cause, "no connection tracking: UDP flows to lost endpoints stay");
-            None
-        }
+    let no_flows = |cause: &std::io::Error| {
+        error!(error = %cause, "no connection tracking: UDP flows to lost endpoints stay");
     };
+    let flows = FlowKeeper::start(shared.clone()).inspect_err(no_flows).ok();
     watch_addresses(AddressNews::open()?, feed.clone())?;
     let (asked, audits, periods) = follow(&mut backend, &mut families, &settings.node, &feed)?;
     let looped = |family| FamilyLoop::new(family, periods, Jitter::random());
@@ -237,6 +224,16 @@ where
         // Supervisors that start again only what failed are to do it too.
         Ended::Reconfigured => ExitCode::FAILURE,
     })
+}
+
+/// Tells that an agent starts, and what is odd about the host.
+fn announce<B: Backend>(backend: &B, families: &Families<B>, node: &NodeConfig) {
+    info!(node = &*node.name, mode = B::MODE.name(), "starting");
+    for family in families {
+        for remark in backend.remarks(family) {
+            warn!(family = %family.reconciler.family(), "{remark}");
+        }
+    }
 }
 
 /// Looks for changes by others from now on: how often to ask for them, whether to audit, and the

@@ -13,6 +13,7 @@ use svc_core::{
 };
 
 use super::clock::{Clock, SystemClock};
+use super::family::Run;
 use super::histogram::{Histogram, PROGRAMMING, SYNC, WAIT};
 use super::input::SourceLink;
 use super::pace::Cause;
@@ -128,6 +129,23 @@ pub(super) struct RunSummary {
     pub(super) repaired: usize,
     /// Objects written and what was applied, or what went wrong.
     pub(super) result: Result<(usize, Applied), String>,
+}
+
+impl RunSummary {
+    pub(super) fn of<Key>(run: Run<Key>) -> Self {
+        Self {
+            cause: run.cause,
+            took: run.took,
+            compared: match &run.result {
+                Ok((settled, _)) if settled.drift.is_none() => Compared::Changes,
+                Ok(_) | Err(_) => Compared::Whole,
+            },
+            repaired: run.repaired(),
+            result: run
+                .result
+                .map(|(settled, applied)| (settled.edits, applied)),
+        }
+    }
 }
 
 impl Status {

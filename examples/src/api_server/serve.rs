@@ -75,6 +75,11 @@ fn list(
             return Ok(More::Requests);
         }
     };
+    write_page(stream, &body, fault)
+}
+
+/// Writes a page, or what a fault leaves of it.
+fn write_page(stream: &mut impl Write, body: &str, fault: Option<Fault>) -> io::Result<More> {
     match fault {
         Some(Fault::Cut(count)) => {
             let length = body.len();
@@ -100,7 +105,7 @@ fn list(
             Ok(More::Requests)
         }
         Some(Fault::Status(_) | Fault::Error(_) | Fault::Empty | Fault::Unanswered) | None => {
-            write_answer(stream, 200, &body)?;
+            write_answer(stream, 200, body)?;
             Ok(More::Requests)
         }
     }

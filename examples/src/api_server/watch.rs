@@ -46,16 +46,7 @@ pub(super) fn answer(
     };
     let start = match started {
         Ok(start) => start,
-        Err(Refusal::Status(code)) => {
-            write_answer(stream, code, &status(code))?;
-            return Ok(More::Requests);
-        }
-        Err(Refusal::Event(code)) => {
-            start_chunks(stream)?;
-            write_chunk(stream, error_event(code).as_bytes())?;
-            end_chunks(stream)?;
-            return Ok(More::Requests);
-        }
+        Err(refusal) => return refuse(stream, &refusal),
     };
     start_chunks(stream)?;
     match fault {
@@ -84,6 +75,18 @@ pub(super) fn answer(
         },
     };
     watch.follow(stream, fault)
+}
+
+fn refuse(stream: &mut impl Write, refusal: &Refusal) -> io::Result<More> {
+    match *refusal {
+        Refusal::Status(code) => write_answer(stream, code, &status(code))?,
+        Refusal::Event(code) => {
+            start_chunks(stream)?;
+            write_chunk(stream, error_event(code).as_bytes())?;
+            end_chunks(stream)?;
+        }
+    }
+    Ok(More::Requests)
 }
 
 enum Refusal {
