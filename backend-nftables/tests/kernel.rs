@@ -7,19 +7,19 @@
 mod common;
 #[path = "kernel/like_fake.rs"]
 mod like_fake;
+#[path = "kernel/other_agent.rs"]
+mod other_agent;
+#[path = "kernel/pins.rs"]
+mod pins;
 
 use std::collections::BTreeSet;
-use std::net::{TcpListener, TcpStream};
 use std::process::Command;
 use std::sync::mpsc::channel;
 use std::thread;
-use std::time::{Duration, Instant};
 
-use backend_nftables::netlink::{Batch, EventKind, Events, Existing, Socket};
+use backend_nftables::netlink::{Batch, EventKind, Events, Socket};
 use backend_nftables::rule::{Bytes, Element, ElementKind};
-use backend_nftables::{
-    AFFINITY_SIZE, Audit, ElementValue, Kernel, Key, PinsLeft, Renderer, SetId, Value, failure,
-};
+use backend_nftables::{Audit, ElementValue, Kernel, Key, Renderer, SetId, Value, failure};
 use common::scenarios::{EVERYTHING, many, scenario};
 use common::{TABLE, render};
 use nix::sched::{CloneFlags, unshare};
@@ -464,110 +464,6 @@ fn an_impossible_object_is_set_aside_and_999_services_work() {
             .keys()
             .filter(|key| matches!(key, Key::Element(SetId::Frontends, _)));
         assert_eq!(frontends.count(), 999);
-    });
-}
-
-#[test]
-fn a_full_map_of_pins_gets_room_when_a_service_goes() {
-    in_namespace(|| {
-        let sticky = "config mode=nftables\nnode n1 198.18.0.10\ncidr 10.96.0.0/16
-            service a ip=10.96.0.1 port=80 affinity=600\nslice a-1 a port=80 10.64.1.1@n1
-            service b ip=10.96.0.2 port=80 affinity=600\nslice b-1 b port=80 10.64.1.2@n1";
-        let mut proxy = Proxy::new(&scenario(sticky).plan(IpFamily::V4));
-        proxy.settle();
-        let held = proxy.kernel.read().unwrap();
-        let pools = held.keys().filter_map(|key| {
-            let Key::Element(SetId::Live, row) = key else {
-                return None;
-            };
-            Some(row[..4].to_vec())
-        });
-        let pools: BTreeSet<Vec<u8>> = pools.collect();
-        let [a, b] = [pools.first().unwrap(), pools.last().unwrap()];
-        // All but one of the first Service.
-        let pin = |client: u32| {
-            let pool = if client == 0 { b } else { a };
-            let key = [&pool[..], &client.to_be_bytes()].concat();
-            let row = [&pool[..], &[10, 64, 1, 1, 0, 80, 0, 0]].concat();
-            Element::map(Bytes::new(&key).unwrap(), Bytes::new(&row).unwrap())
-        };
-        let table = proxy.kernel.table().clone();
-        let mut batch = Batch::new(table.clone());
-        for first in (0..AFFINITY_SIZE).step_by(8_192) {
-            batch.clear();
-            for client in first..first + 8_192 {
-                batch.add_element(0, &SetId::Affinity.name(), &pin(client), Existing::Refuse);
-            }
-            proxy.kernel.socket().commit(&batch).unwrap();
-        }
-        // As old kernels do, this one may not tell.
-        let count = |kernel: &mut Kernel| kernel.pins().unwrap();
-        assert!(count(&mut proxy.kernel).is_none_or(|pins| pins == AFFINITY_SIZE));
-        proxy.change_to(&scenario(&sticky.replace("service a", "# ")).plan(IpFamily::V4));
-        let begun = Instant::now();
-        proxy.settle();
-        let (mut longest, mut steps) = (begun.elapsed(), 0);
-        loop {
-            let step = Instant::now();
-            if proxy.kernel.remove_pins().unwrap() == PinsLeft::None {
-                break;
-            }
-            longest = longest.max(step.elapsed());
-            steps += 1;
-        }
-        println!(
-            "{AFFINITY_SIZE} pins listed and removed in {:.1?}, {steps} steps of at most {longest:.1?}",
-            begun.elapsed()
-        );
-        assert!(count(&mut proxy.kernel).is_none_or(|pins| pins == 1));
-        let left = proxy
-            .kernel
-            .socket()
-            .elements(&table, &SetId::Affinity.name());
-        let left: Vec<Bytes> = left.unwrap().into_iter().map(|pin| pin.key).collect();
-        assert_eq!(left, [pin(0).key]);
-    });
-}
-
-#[test]
-fn a_service_address_that_another_agent_serves_is_not_dropped() {
-    in_namespace(|| {
-        for command in [
-            "link set lo up",
-            "route add default dev lo",
-            "address add 198.18.1.1 dev lo",
-        ] {
-            let status = Command::new("ip").args(command.split(' ')).status();
-            assert!(status.unwrap().success(), "{command}");
-        }
-        let listener = TcpListener::bind("198.18.1.1:0").unwrap();
-        let port = listener.local_addr().unwrap().port();
-        let other = format!(
-            "add table ip other; \
-             add chain ip other nat {{ type nat hook output priority -100; }}; \
-             add rule ip other nat ip daddr 10.96.200.1 tcp dport 80 dnat to 198.18.1.1:{port}"
-        );
-        let connects = |to: &str| {
-            let to = to.parse().unwrap();
-            TcpStream::connect_timeout(&to, Duration::from_millis(500)).is_ok()
-        };
-        let plan = scenario(EVERYTHING).plan(IpFamily::V4);
-        // Whoever comes first.
-        for other_first in [true, false] {
-            let mut proxy = Proxy::new(&plan);
-            if other_first {
-                nft(&[&other]);
-            }
-            proxy.settle();
-            if !other_first {
-                nft(&[&other]);
-            }
-            assert!(connects("10.96.200.1:80"), "{other_first}");
-            assert!(!connects("10.96.200.1:81"));
-            nft(&["delete table ip other"]);
-            assert!(!connects("10.96.200.1:80"));
-            proxy.kernel.cleanup().unwrap();
-        }
     });
 }
 
