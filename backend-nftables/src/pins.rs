@@ -23,8 +23,8 @@ use crate::skeleton::STICKY;
 const SHORT_LIFE: Duration = Duration::from_secs(10);
 /// Pins of a batch: nobody waits long for the kernel's lock.
 const PINS_OF_A_BATCH: usize = 4_000;
-/// A step ends at the first moment after this. A part of a list takes up to 40 ms where the map is full,
-/// as the kernel walks over all that comes before it, and a batch some 20 ms.
+/// A step ends with the part of the list, or the batch, that it is at after this. The kernel walks over all
+/// that comes before a part, so the last ones take longest.
 const STEP: Duration = Duration::from_millis(50);
 
 /// Removes pins in steps that nobody waits for long.
